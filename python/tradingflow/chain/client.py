@@ -1,0 +1,69 @@
+"""One chain as calls and transactions see it: web3 with our errors.
+
+Logs at volume do not come through here; the Monitor reads them raw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from web3 import AsyncHTTPProvider, AsyncWeb3
+from web3.contract import AsyncContract
+from web3.exceptions import ContractLogicError, Web3Exception
+from web3.types import BlockIdentifier
+
+from tradingflow.chain.abi import load_abi
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import DependencyUnavailable, InvariantBroken, Refused
+
+REQUEST_TIMEOUT_S = 10.0
+
+
+class ChainClient:
+    """Calls and transactions on one chain. Close it when done: `await client.close()`."""
+
+    def __init__(self, settings: ChainSettings) -> None:
+        self.settings = settings
+        self.chain_id = settings.chain_id
+        provider = AsyncHTTPProvider(
+            settings.rpc_urls[0], request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)}
+        )
+        self.web3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider)
+        self._contracts: dict[tuple[str, str], AsyncContract] = {}
+
+    async def close(self) -> None:
+        await self.web3.provider.disconnect()
+
+    async def verify_chain_id(self) -> None:
+        """Raises InvariantBroken when the RPC node serves another chain than configured."""
+        answered = await self.guard(self.web3.eth.chain_id)
+        if answered != self.chain_id:
+            raise InvariantBroken("wrong_chain", f"the RPC of chain {self.chain_id} answers for chain {answered}")
+
+    def contract(self, abi_name: str, address: str) -> AsyncContract:
+        key = (abi_name, address)
+        if key not in self._contracts:
+            self._contracts[key] = self.web3.eth.contract(
+                address=self.web3.to_checksum_address(address), abi=load_abi(abi_name)
+            )
+        return self._contracts[key]
+
+    async def call(
+        self, abi_name: str, address: str, function: str, *args: Any, block: BlockIdentifier = "latest"
+    ) -> Any:
+        """`eth_call` of one function. Raises Refused when it reverts, DependencyUnavailable when RPC fails."""
+        bound = self.contract(abi_name, address).functions[function](*args)
+        return await self.guard(bound.call(block_identifier=block))
+
+    async def guard(self, request: Any) -> Any:
+        """Await one web3 request; its failures come out as ours."""
+        try:
+            return await request
+        except ContractLogicError as error:
+            raise Refused("reverted", str(error.data or error.message or error)) from error
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, Web3Exception) as error:
+            raise DependencyUnavailable(
+                "rpc_unavailable", f"the RPC of chain {self.chain_id} failed: {type(error).__name__}"
+            ) from error

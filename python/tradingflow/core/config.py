@@ -1,0 +1,193 @@
+"""Settings: the only reader of the environment and of `.env`.
+
+Each process builds exactly the class of its service, so a process never even holds a secret it has no use for
+(only `ExecutorSettings` knows operator keys).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tradingflow.core.errors import InvalidInput
+from tradingflow.core.evm import parse_address
+
+LOCAL_ONLY_SECRETS = frozenset({"tradingflow", "change-me", "guest", "postgres", "password"})
+
+
+def _address(text: str) -> str:
+    try:
+        return parse_address(text)
+    except InvalidInput as error:
+        raise ValueError(error.detail) from error
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+
+
+class ChainSettings(BaseModel):
+    """One EVM chain we serve. `start_block` is where the Monitor begins; `finality_blocks` how deep a reorg may go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chain_id: int = Field(gt=0)
+    name: str
+    rpc_urls: tuple[str, ...] = Field(min_length=1)
+    ws_url: str | None = None
+    vault_factory: Address | None = None
+    swap_router: Address | None = None
+    quoter: Address | None = None
+    start_block: int = Field(default=0, ge=0)
+    finality_blocks: int = Field(default=64, ge=1)
+    poll_interval_s: float = Field(default=0.5, gt=0)
+    pools: tuple[Address, ...] = ()
+
+
+class PlatformSettings(BaseSettings):
+    """What every service shares: environment, logs, the three data services, the chains."""
+
+    model_config = SettingsConfigDict(
+        env_file=("../.env", ".env"), extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["local", "staging", "production"] = "local"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    postgres_host: str = "127.0.0.1"
+    postgres_port: int = 5432
+    postgres_user: str = "tradingflow"
+    postgres_password: SecretStr = SecretStr("tradingflow")
+    postgres_db: str = "tradingflow"
+    database_url: SecretStr | None = None
+
+    redis_host: str = "127.0.0.1"
+    redis_port: int = 6379
+    redis_password: SecretStr = SecretStr("tradingflow")
+    redis_url: SecretStr | None = None
+
+    rabbitmq_host: str = "127.0.0.1"
+    rabbitmq_port: int = 5672
+    rabbitmq_user: str = "tradingflow"
+    rabbitmq_password: SecretStr = SecretStr("tradingflow")
+    rabbitmq_vhost: str = "tradingflow"
+    rabbitmq_url: SecretStr | None = None
+
+    cycle_partitions: int = Field(default=16, ge=1, le=256)
+    chains: tuple[ChainSettings, ...] = ()
+
+    @cached_property
+    def database_dsn(self) -> str:
+        """SQLAlchemy URL with the asyncpg driver."""
+        if self.database_url:
+            return self.database_url.get_secret_value()
+        password = quote(self.postgres_password.get_secret_value(), safe="")
+        return f"postgresql+asyncpg://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{self.postgres_db}"
+
+    @cached_property
+    def redis_dsn(self) -> str:
+        if self.redis_url:
+            return self.redis_url.get_secret_value()
+        return (
+            f"redis://:{quote(self.redis_password.get_secret_value(), safe='')}@{self.redis_host}:{self.redis_port}/0"
+        )
+
+    @cached_property
+    def rabbitmq_dsn(self) -> str:
+        if self.rabbitmq_url:
+            return self.rabbitmq_url.get_secret_value()
+        password = quote(self.rabbitmq_password.get_secret_value(), safe="")
+        vhost = quote(self.rabbitmq_vhost, safe="")
+        return f"amqp://{self.rabbitmq_user}:{password}@{self.rabbitmq_host}:{self.rabbitmq_port}/{vhost}"
+
+    def chain(self, chain_id: int) -> ChainSettings:
+        """Raises InvalidInput for a chain we do not serve, naming those we do."""
+        for chain in self.chains:
+            if chain.chain_id == chain_id:
+                return chain
+        served = ", ".join(str(c.chain_id) for c in self.chains) or "none"
+        raise InvalidInput("unknown_chain", f"chain {chain_id} is not served; allowed: {served}")
+
+    @model_validator(mode="after")
+    def _production_has_real_secrets(self) -> Self:
+        if self.environment == "production" and (weak := self._weak_secrets()):
+            raise ValueError(f"ENVIRONMENT=production refuses to start with local defaults for: {', '.join(weak)}")
+        return self
+
+    def _weak_secrets(self) -> list[str]:
+        """Environment names of secrets that are unset or still hold a published default."""
+        replaced = {
+            "postgres_password": self.database_url,
+            "redis_password": self.redis_url,
+            "rabbitmq_password": self.rabbitmq_url,
+        }
+        return [
+            name.upper()
+            for name in type(self).model_fields
+            if isinstance(value := getattr(self, name), SecretStr)
+            and replaced.get(name) is None
+            and _is_weak(value.get_secret_value())
+        ]
+
+
+def _is_weak(secret: str) -> bool:
+    return not secret or secret in LOCAL_ONLY_SECRETS or any(f":{word}@" in secret for word in LOCAL_ONLY_SECRETS)
+
+
+# Public development keys, written down so that a local start needs no set-up. Production refuses them by name.
+LOCAL_JWT_SEED = "tradingflow-local-development-key"
+LOCAL_CREDENTIALS_KEY = "00" * 32
+
+
+class AccountManagerSettings(PlatformSettings):
+    """The Account Manager's web process. It signs access tokens; it cannot sign transactions."""
+
+    account_manager_host: str = "127.0.0.1"
+    account_manager_port: int = 7000
+    jwt_seed: SecretStr = SecretStr(LOCAL_JWT_SEED)
+    jwt_issuer: str = "tradingflow"
+    access_token_ttl_s: int = Field(default=900, ge=60, le=3600)
+    refresh_token_ttl_s: int = Field(default=30 * 86_400, ge=3600)
+    siwe_domain: str = "127.0.0.1:7000"
+    siwe_uri: str = "http://127.0.0.1:7000"
+    siwe_nonce_ttl_s: int = Field(default=300, ge=30, le=300)
+    credentials_key: SecretStr = SecretStr(LOCAL_CREDENTIALS_KEY)
+    cors_origins: tuple[str, ...] = ()
+
+    def _weak_secrets(self) -> list[str]:
+        weak = super()._weak_secrets()
+        if self.jwt_seed.get_secret_value() == LOCAL_JWT_SEED:
+            weak.append("JWT_SEED")
+        if self.credentials_key.get_secret_value() == LOCAL_CREDENTIALS_KEY:
+            weak.append("CREDENTIALS_KEY")
+        return weak
+
+
+class ExecutorSettings(PlatformSettings):
+    """The Celery worker and beat: the only processes that can read operator keys."""
+
+    operator_private_key: SecretStr = SecretStr("")
+    trade_deadline_s: int = Field(default=60, ge=5, le=120)
+    receipt_timeout_s: int = Field(default=60, ge=5)
+
+
+class WorkerSettings(PlatformSettings):
+    """The Python Worker. It verifies access tokens with public keys only."""
+
+    py_worker_host: str = "127.0.0.1"
+    py_worker_port: int = 7001
+    worker_id: str | None = None
+    jwks_url: str = "http://127.0.0.1:7000/.well-known/jwks.json"
+    jwt_issuer: str = "tradingflow"
+    max_nodes_in_flight: int = Field(default=1000, ge=1)
+
+
+class MonitorSettings(PlatformSettings):
+    """The Monitor; its port serves health and metrics only."""
+
+    monitor_host: str = "127.0.0.1"
+    monitor_port: int = 7002

@@ -1,0 +1,1 @@
+"""PostgreSQL: the engine, the models (one metadata for Alembic), and the outbox."""

@@ -1,0 +1,32 @@
+"""Engine and session factories. Each `server.py` makes one engine and hands it down; nothing connects on import."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from tradingflow.core.config import PlatformSettings
+
+SessionFactory = async_sessionmaker[AsyncSession]
+
+
+def make_engine(settings: PlatformSettings, *, application: str, pool_size: int = 10) -> AsyncEngine:
+    """An engine whose connections name `application` in pg_stat_activity and never wait for a lock forever."""
+    return create_async_engine(
+        settings.database_dsn,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={
+            "server_settings": {
+                "application_name": application,
+                "timezone": "UTC",
+                "lock_timeout": "10s",
+                "idle_in_transaction_session_timeout": "60s",
+            }
+        },
+    )
+
+
+def make_session_factory(engine: AsyncEngine) -> SessionFactory:
+    """Sessions keep their objects readable after commit; the commit itself is at the edge."""
+    return async_sessionmaker(engine, expire_on_commit=False)

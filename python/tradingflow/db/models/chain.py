@@ -1,0 +1,70 @@
+"""What the Monitor keeps equal to the canonical chain: blocks, events, monitored contracts, cursors."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, Integer, LargeBinary
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tradingflow.db.models.base import Base
+from tradingflow.db.types import EvmAddress, Hash32
+
+
+class ChainCursor(Base):
+    """`next_block` is the first block not yet stored. `halted_reason` set means an operator must look."""
+
+    __tablename__ = "chain_cursors"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    next_block: Mapped[int]
+    halted_reason: Mapped[str | None]
+    updated_at: Mapped[datetime]
+
+
+class ChainBlock(Base):
+    __tablename__ = "chain_blocks"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    hash: Mapped[str] = mapped_column(Hash32)
+    parent_hash: Mapped[str] = mapped_column(Hash32)
+    timestamp: Mapped[datetime]
+
+
+class MonitoredContract(Base):
+    """A contract whose events are stored from `from_block` on. `kind` names its ABI in the registry."""
+
+    __tablename__ = "monitored_contracts"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
+    kind: Mapped[str]
+    from_block: Mapped[int]
+    discovered_by: Mapped[str | None] = mapped_column(EvmAddress)
+
+
+class ContractEvent(Base):
+    """One log. `name` and `args` are NULL when it could not be decoded, and `undecoded_reason` says why.
+
+    Big integers in `args` are decimal strings; `topics` and `data` keep the log as the chain had it.
+    """
+
+    __tablename__ = "contract_events"
+    __table_args__ = (Index("ix_contract_events_chain_id_address_block_number", "chain_id", "address", "block_number"),)
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    block_number: Mapped[int] = mapped_column(primary_key=True)
+    log_index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    block_hash: Mapped[str] = mapped_column(Hash32)
+    transaction_hash: Mapped[str] = mapped_column(Hash32)
+    address: Mapped[str] = mapped_column(EvmAddress)
+    kind: Mapped[str]
+    name: Mapped[str | None]
+    args: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    undecoded_reason: Mapped[str | None]
+    topics: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
+    data: Mapped[bytes]
+    block_time: Mapped[datetime]

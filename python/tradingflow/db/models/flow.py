@@ -1,0 +1,123 @@
+"""Flows, their immutable versions, schedules, cycles, node tasks and logs.
+
+`flows.id` is ours and travels in messages; `flows.flow_id` is the owner's own name for it, unique per owner.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tradingflow.db.models.base import Base, BigPk, CreatedAt, UuidPk, one_of
+
+FLOW_STATUSES = ("running", "paused", "stopped")
+CYCLE_STATUSES = ("running", "completed", "failed", "terminated")
+NODE_TASK_STATUSES = ("pending", "running", "completed", "failed", "skipped", "terminated")
+MODES = ("backtest", "paper", "live")
+
+
+class Flow(Base):
+    __tablename__ = "flows"
+    __table_args__ = (
+        UniqueConstraint("user_id", "flow_id"),
+        CheckConstraint(one_of("status", FLOW_STATUSES), name="status"),
+        CheckConstraint(one_of("mode", MODES), name="mode"),
+    )
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    flow_id: Mapped[str]
+    status: Mapped[str]
+    mode: Mapped[str] = mapped_column(default="live")
+    current_version: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[CreatedAt]
+
+
+class FlowVersion(Base):
+    """The JSON graph as it was sent. Rows are never updated."""
+
+    __tablename__ = "flow_versions"
+
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    graph: Mapped[dict[str, Any]]
+    created_at: Mapped[CreatedAt]
+
+
+class Schedule(Base):
+    """When a flow fires next. A row with `next_fire_at` in the past is due; NULL never fires by itself."""
+
+    __tablename__ = "schedules"
+    __table_args__ = (Index("ix_schedules_due", "next_fire_at", postgresql_where="next_fire_at IS NOT NULL"),)
+
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
+    cycle_interval: Mapped[str]
+    next_fire_at: Mapped[datetime | None]
+    next_cycle: Mapped[int] = mapped_column(default=0)
+
+
+class Cycle(Base):
+    """One run of one version. UNIQUE(flow, fire time): two schedulers cannot start the same run twice."""
+
+    __tablename__ = "cycles"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["flow_pk", "version"], ["flow_versions.flow_pk", "flow_versions.version"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("flow_pk", "fire_time"),
+        CheckConstraint(one_of("status", CYCLE_STATUSES), name="status"),
+        Index("ix_cycles_open", "flow_pk", postgresql_where="status = 'running'"),
+    )
+
+    flow_pk: Mapped[UUID] = mapped_column(primary_key=True)
+    cycle: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(Integer)
+    fire_time: Mapped[datetime]
+    status: Mapped[str]
+    started_at: Mapped[CreatedAt]
+    finished_at: Mapped[datetime | None]
+
+
+class NodeTask(Base):
+    """One node in one cycle. `outputs` maps source handle to value: with the version's edges, these are the signals.
+
+    The primary key is what makes a node task complete once: a second completion inserts nothing.
+    """
+
+    __tablename__ = "node_tasks"
+    __table_args__ = (
+        ForeignKeyConstraint(["flow_pk", "cycle"], ["cycles.flow_pk", "cycles.cycle"], ondelete="CASCADE"),
+        CheckConstraint(one_of("status", NODE_TASK_STATUSES), name="status"),
+    )
+
+    flow_pk: Mapped[UUID] = mapped_column(primary_key=True)
+    cycle: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    attempt: Mapped[int] = mapped_column(Integer, default=1)
+    outputs: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    worker_id: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class FlowLog(Base):
+    """A line a node or the engine said about a cycle, for the flow's owner to read."""
+
+    __tablename__ = "flow_logs"
+    __table_args__ = (Index("ix_flow_logs_flow_pk_id", "flow_pk", "id"),)
+
+    id: Mapped[BigPk]
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"))
+    cycle: Mapped[int]
+    node_id: Mapped[str | None]
+    log_level: Mapped[str]
+    log_source: Mapped[str]
+    message: Mapped[str]
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,22 @@
+"""The token registry: metadata as read from the chain, never guessed."""
+
+from __future__ import annotations
+
+from sqlalchemy import Integer, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tradingflow.db.models.base import Base, CreatedAt, UuidPk
+from tradingflow.db.types import EvmAddress
+
+
+class Token(Base):
+    __tablename__ = "tokens"
+    __table_args__ = (UniqueConstraint("chain_id", "address"),)
+
+    id: Mapped[UuidPk]
+    chain_id: Mapped[int]
+    address: Mapped[str] = mapped_column(EvmAddress)
+    symbol: Mapped[str | None]
+    name: Mapped[str | None]
+    decimals: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[CreatedAt]

@@ -1,0 +1,53 @@
+"""Vaults, and the long job of deploying one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tradingflow.db.models.base import Base, CreatedAt, UpdatedAt, UuidPk, one_of
+from tradingflow.db.types import EvmAddress, Hash32
+
+DEPLOYMENT_STATUSES = ("queued", "signed", "broadcast", "mined", "verified", "failed")
+
+
+class Vault(Base):
+    """A vault whose code and owner were verified on chain."""
+
+    __tablename__ = "vaults"
+    __table_args__ = (UniqueConstraint("chain_id", "address"),)
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    chain_id: Mapped[int]
+    address: Mapped[str] = mapped_column(EvmAddress)
+    owner_address: Mapped[str] = mapped_column(EvmAddress)
+    factory: Mapped[str] = mapped_column(EvmAddress)
+    created_block: Mapped[int]
+    created_at: Mapped[CreatedAt]
+
+
+class VaultDeployment(Base):
+    """One request to deploy; (user, request key) makes a repeated request the same deployment."""
+
+    __tablename__ = "vault_deployments"
+    __table_args__ = (
+        UniqueConstraint("user_id", "request_key"),
+        CheckConstraint(one_of("status", DEPLOYMENT_STATUSES), name="status"),
+    )
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    request_key: Mapped[str]
+    chain_id: Mapped[int]
+    owner_address: Mapped[str] = mapped_column(EvmAddress)
+    salt: Mapped[str] = mapped_column(Hash32)
+    predicted_address: Mapped[str] = mapped_column(EvmAddress)
+    status: Mapped[str]
+    transaction_hash: Mapped[str | None] = mapped_column(Hash32)
+    failure_code: Mapped[str | None]
+    failure_detail: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]

@@ -1,0 +1,1 @@
+"""RabbitMQ: topology, messages, publishing with confirms, consuming with acks. The only importer of aio_pika."""

@@ -1,0 +1,69 @@
+"""Every exchange and queue, and who reads it. Durable and quorum throughout (RabbitMQ 4.x rules, also fine on 3.10).
+
+cycles (direct)            -> cycle.partition.{0..P-1}   every message of one (flow, cycle) goes to one partition;
+                              a single active consumer each, so joins need no remote state
+cycles.dead (fanout)       -> cycles.dead                a cycle message that failed DELIVERY_LIMIT times
+trades (direct)            -> trade.requests             trades that wait for the executor
+signals_exchange (topic)   observers of signals bind here
+chain_events (topic)       {chain_id}.{contract_type}.{address}.{event_name}
+"""
+
+from __future__ import annotations
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, FieldValue
+
+CYCLES = "cycles"
+CYCLES_DEAD = "cycles.dead"
+TRADES = "trades"
+TRADE_REQUESTS = "trade.requests"
+SIGNALS = "signals_exchange"
+CHAIN_EVENTS = "chain_events"
+
+# A message that failed this often is poison: it goes to the dead letters and its neighbours go on.
+DELIVERY_LIMIT = 5
+
+
+def partition_queue(partition: int) -> str:
+    """Both the name of a partition's queue and its routing key on CYCLES."""
+    return f"cycle.partition.{partition}"
+
+
+def signal_routing_key(
+    flow_id: str, component: int, cycle: int, source: tuple[str, str], target: tuple[str, str]
+) -> str:
+    """The key observers bind to; `source` and `target` are (node id, handle)."""
+    return (
+        f"flow.{flow_id}.component.{component}.cycle.{cycle}"
+        f".from.{source[0]}.handle.{source[1]}.to.{target[0]}.handle.{target[1]}"
+    )
+
+
+def chain_event_routing_key(chain_id: int, contract_type: str, address: str, event_name: str) -> str:
+    return f"{chain_id}.{contract_type}.{address}.{event_name}"
+
+
+async def declare_topology(channel: AbstractChannel, partitions: int) -> None:
+    """Declare everything; safe to repeat and to race. Each service does it at start, so start order is free."""
+    for name, kind in (
+        (CYCLES, ExchangeType.DIRECT),
+        (CYCLES_DEAD, ExchangeType.FANOUT),
+        (TRADES, ExchangeType.DIRECT),
+        (SIGNALS, ExchangeType.TOPIC),
+        (CHAIN_EVENTS, ExchangeType.TOPIC),
+    ):
+        await channel.declare_exchange(name, kind, durable=True)
+    await _quorum_queue(channel, CYCLES_DEAD, CYCLES_DEAD, {})
+    await _quorum_queue(channel, TRADE_REQUESTS, TRADES, {"x-delivery-limit": 1000})
+    for partition in range(partitions):
+        arguments: dict[str, FieldValue] = {
+            "x-single-active-consumer": True,
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": CYCLES_DEAD,
+        }
+        await _quorum_queue(channel, partition_queue(partition), CYCLES, arguments)
+
+
+async def _quorum_queue(channel: AbstractChannel, name: str, exchange: str, arguments: dict[str, FieldValue]) -> None:
+    queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+    await queue.bind(exchange, routing_key=name)
