@@ -117,7 +117,9 @@ abstract contract TradePolicy is IVault {
     /// @notice Caps the sum of what trades lose, by `priceSource`'s valuation and in its unit, over any
     /// `windowSeconds`. `address(0)` as source lifts the cap. Losses counted so far are forgotten.
     function setLossCap(address priceSource, uint256 cap, uint64 windowSeconds) external onlyOwner {
-        if (priceSource != address(0)) {
+        if (priceSource == address(0)) {
+            (cap, windowSeconds) = (0, 0);
+        } else {
             if (priceSource.code.length == 0) revert AddressInvalid(priceSource);
             if (windowSeconds < SHORTEST_LOSS_WINDOW_S || windowSeconds > LONGEST_LOSS_WINDOW_S) {
                 revert LossWindowOutOfRange(windowSeconds, SHORTEST_LOSS_WINDOW_S, LONGEST_LOSS_WINDOW_S);
@@ -236,11 +238,12 @@ abstract contract TradePolicy is IVault {
         _lastTradeAt = uint40(block.timestamp);
     }
 
-    /// @dev Called after the swap with measured amounts. Gains do not make up for losses.
+    /// @dev Called after the swap with measured amounts. Gains do not make up for losses. Sources round down, so what
+    /// left may have been worth almost one unit more: that unit is counted, or many tiny trades would lose for free.
     function _recordLoss(bytes32 tradeId, address tokenIn, uint256 spent, address tokenOut, uint256 received) internal {
         address source = _priceSource;
         if (source == address(0)) return;
-        uint256 valueIn = IPriceSource(source).valueOf(tokenIn, spent);
+        uint256 valueIn = IPriceSource(source).valueOf(tokenIn, spent) + 1;
         uint256 valueOut = IPriceSource(source).valueOf(tokenOut, received);
         if (valueOut >= valueIn) return;
         uint256 loss = valueIn - valueOut;

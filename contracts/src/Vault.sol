@@ -92,11 +92,13 @@ contract Vault is TradePolicy, Multicall, ReentrancyGuardTransient {
 
     /// @notice Turns native currency into {wrappedNative}.
     function wrapNative(uint256 amount) external onlyOwner nonReentrant {
+        if (wrappedNative == address(0)) revert AddressInvalid(wrappedNative);
         IWrappedNative(wrappedNative).deposit{value: amount}();
     }
 
     /// @notice Turns {wrappedNative} into native currency.
     function unwrapNative(uint256 amount) external onlyOwner nonReentrant {
+        if (wrappedNative == address(0)) revert AddressInvalid(wrappedNative);
         IWrappedNative(wrappedNative).withdraw(amount);
     }
 
