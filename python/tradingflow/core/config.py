@@ -30,7 +30,11 @@ Address = Annotated[str, BeforeValidator(_address)]
 
 
 class ChainSettings(BaseModel):
-    """One EVM chain we serve. `start_block` is where the Monitor begins; `finality_blocks` how deep a reorg may go."""
+    """One EVM chain we serve.
+
+    `start_block` is where the Monitor begins, `finality_blocks` how deep a reorg may go, `quote_token` what values
+    are expressed in.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,6 +49,7 @@ class ChainSettings(BaseModel):
     finality_blocks: int = Field(default=64, ge=1)
     poll_interval_s: float = Field(default=0.5, gt=0)
     pools: tuple[Address, ...] = ()
+    quote_token: Address | None = None
 
 
 class PlatformSettings(BaseSettings):

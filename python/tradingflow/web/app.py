@@ -1,0 +1,161 @@
+"""The app every service starts from: errors, health, metrics, request ids, body limit, security headers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tradingflow import __version__
+from tradingflow.core.logging import get_logger
+from tradingflow.web.errors import ERROR_RESPONSES, install_error_handlers
+
+log = get_logger(__name__)
+
+MAX_BODY_BYTES = 1_000_000
+READINESS_TIMEOUT_S = 3.0
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+}
+
+Check = Callable[[], Awaitable[None]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+REQUESTS = Counter("http_requests_total", "Requests answered", ["method", "route", "status"])
+LATENCY = Histogram("http_request_duration_seconds", "Time from request to answer", ["method", "route"])
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Readiness(BaseModel):
+    """`checks` maps what the service needs to "ok" or to what is wrong with it."""
+
+    status: str
+    checks: dict[str, str]
+
+
+def make_app(*, title: str, description: str, lifespan: Lifespan, readiness: dict[str, Check]) -> FastAPI:
+    """An app with the platform's edges in place.
+
+    `readiness` names what the service needs; a check raises when it is not there. Checks may be added to the dict
+    later, for parts that only exist once the lifespan has started.
+    """
+    app = FastAPI(
+        title=title,
+        description=description,
+        version=__version__,
+        lifespan=lifespan,
+        responses={422: ERROR_RESPONSES[422]},
+    )
+    install_error_handlers(app)
+    _install_health(app, readiness)
+    app.add_middleware(EdgeMiddleware)
+    return app
+
+
+def _install_health(app: FastAPI, readiness: dict[str, Check]) -> None:
+    @app.get("/health", tags=["operation"])
+    async def health() -> Health:
+        """The process is alive. Says nothing of what it needs: see /health/ready."""
+        return Health(status="ok")
+
+    @app.get("/health/ready", tags=["operation"], responses={503: {"model": Readiness}})
+    async def ready() -> JSONResponse:
+        """Everything this service needs answers; 503 names what does not."""
+        answers = await asyncio.gather(*(_ask(check) for check in readiness.values()))
+        checks = dict(zip(readiness, answers, strict=True))
+        healthy = all(answer == "ok" for answer in answers)
+        body = Readiness(status="ok" if healthy else "unavailable", checks=checks)
+        return JSONResponse(body.model_dump(), 200 if healthy else 503)
+
+    @app.get("/metrics", tags=["operation"])
+    async def metrics() -> Response:
+        """Prometheus text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _ask(check: Check) -> str:
+    try:
+        async with asyncio.timeout(READINESS_TIMEOUT_S):
+            await check()
+    except TimeoutError:
+        return f"no answer within {READINESS_TIMEOUT_S:g} s"
+    except Exception as error:  # the edge: whatever is wrong, readiness says so and lives on
+        log.warning("readiness check failed", error=error)
+        return type(error).__name__
+    return "ok"
+
+
+class EdgeMiddleware:
+    """Pure ASGI: request id in logs and answer, body limit, security headers, metrics."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _declared_length(scope) > MAX_BODY_BYTES:
+            await _too_large(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                present = {name.lower() for name, _ in message["headers"]}
+                extra = [(n, v) for n, v in SECURITY_HEADERS.items() if n not in present]
+                message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, _limited(receive), send_with_headers)
+        route = getattr(scope.get("route"), "path", "unmatched")
+        REQUESTS.labels(scope["method"], route, status).inc()
+        LATENCY.labels(scope["method"], route).observe(time.perf_counter() - started)
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _limited(receive: Receive) -> Receive:
+    """Count what actually arrives: a chunked body declares no length."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a request body may have at most {MAX_BODY_BYTES} bytes")
+        return message
+
+    return counted
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    body = {"error": "body_too_large", "detail": f"a request body may have at most {MAX_BODY_BYTES} bytes"}
+    await JSONResponse(body, 413)(scope, receive, send)

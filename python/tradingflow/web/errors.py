@@ -1,0 +1,69 @@
+"""The one translator from errors to HTTP answers: `{"error": code, "detail": what was wrong and what is allowed}`."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from tradingflow.core.errors import TooManyRequests, TradingFlowError
+from tradingflow.core.logging import get_logger
+
+log = get_logger(__name__)
+
+
+class ErrorBody(BaseModel):
+    """Every answer that is not a success."""
+
+    error: str
+    detail: str
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in {
+        401: "No valid access token",
+        404: "It does not exist, or it is not yours",
+        409: "It conflicts with what is there, or a rule refuses it",
+        422: "The request is not valid; `detail` says what is allowed",
+        429: "Too many requests; see Retry-After",
+        503: "A service this needs does not answer; try again",
+    }.items()
+}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(TradingFlowError)
+    async def ours(_: Request, error: TradingFlowError) -> JSONResponse:
+        if error.status_code >= 500:
+            log.error("request failed", code=error.code, detail=error.detail, exc_info=error)
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
+        if error.status_code == 401:
+            headers = {"WWW-Authenticate": "Bearer"}
+        return JSONResponse(error.as_body(), error.status_code, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"error": "invalid_request", "detail": describe(error)}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def framework(_: Request, error: HTTPException) -> JSONResponse:
+        words = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+        code = words.get(error.status_code, "http_error")
+        return JSONResponse({"error": code, "detail": str(error.detail)}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected error", exc_info=error)
+        return JSONResponse({"error": "internal_error", "detail": "something broke here; it has been logged"}, 500)
+
+
+def describe(error: RequestValidationError) -> str:
+    """One sentence a field. The rejected value is left out: it may be a secret."""
+    parts = []
+    for problem in error.errors():
+        place = ".".join(str(step) for step in problem["loc"] if step != "body") or "body"
+        parts.append(f"{place}: {problem['msg']}")
+    return "; ".join(parts)

@@ -1,0 +1,67 @@
+"""Verifying access tokens away from the Account Manager, with its published keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+
+from tradingflow.core.access_token import Principal, TokenVerifier
+from tradingflow.core.clock import Clock
+from tradingflow.core.errors import DependencyUnavailable, Unauthenticated
+
+# Keys are asked for again after this long, and when a token does not verify but then at most this often.
+KEY_AGE_S = 300.0
+RETRY_S = 10.0
+TIMEOUT_S = 5.0
+
+
+class JwksAuthenticator:
+    """Authenticates bearer tokens against the JWKS document at `url`, which is fetched when first needed.
+
+    Once keys were seen, an Account Manager that is away does not sign anybody out: the old keys go on serving.
+    """
+
+    def __init__(self, url: str, issuer: str, clock: Clock, client: httpx.AsyncClient) -> None:
+        self._url = url
+        self._issuer = issuer
+        self._clock = clock
+        self._client = client
+        self._verifier: TokenVerifier | None = None
+        self._fetched_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def authenticate(self, credential: str) -> Principal:
+        verifier = await self._fresh_verifier(KEY_AGE_S)
+        try:
+            return verifier.verify(credential)
+        except Unauthenticated:
+            rotated = await self._fresh_verifier(RETRY_S)
+            if rotated is verifier:
+                raise
+            return rotated.verify(credential)
+
+    async def check(self) -> None:
+        """For readiness: the keys are known, or can be had."""
+        await self._fresh_verifier(KEY_AGE_S)
+
+    async def _fresh_verifier(self, max_age_s: float) -> TokenVerifier:
+        async with self._lock:
+            if self._verifier is None or time.monotonic() - self._fetched_at > max_age_s:
+                await self._fetch()
+            assert self._verifier is not None
+            return self._verifier
+
+    async def _fetch(self) -> None:
+        try:
+            answer = await self._client.get(self._url, timeout=TIMEOUT_S)
+            answer.raise_for_status()
+            self._verifier = TokenVerifier(answer.json(), self._issuer, self._clock)
+            self._fetched_at = time.monotonic()
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            if self._verifier is None:
+                raise DependencyUnavailable(
+                    "keys_unavailable", "the Account Manager's public keys cannot be read"
+                ) from error
+            self._fetched_at = time.monotonic() - KEY_AGE_S + RETRY_S
