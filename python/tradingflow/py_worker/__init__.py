@@ -1,0 +1,1 @@
+"""The Python Worker: runs flows, nodes exchanging signals over RabbitMQ."""

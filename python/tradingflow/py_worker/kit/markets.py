@@ -1,0 +1,120 @@
+"""What a node may ask about markets, and how it trades. Live, paper and backtest each bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from tradingflow.py_worker.kit.handles import Amount
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """A token as its contract describes it."""
+
+    address: str
+    decimals: int
+    symbol: str | None = None
+
+
+@dataclass(frozen=True)
+class PoolPrice:
+    """Whole `quote_token` for one whole `base_token`, without the pool's fee, at `block_number`."""
+
+    chain_id: int
+    pool: str
+    base_token: TokenInfo
+    quote_token: TokenInfo
+    price: Decimal
+    fee: int
+    block_number: int
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What selling exactly `amount_in` along `path` would bring now. Amounts are base units.
+
+    `price` is whole token out for one whole token in, fees and price impact included.
+    """
+
+    token_in: TokenInfo
+    token_out: TokenInfo
+    amount_in: int
+    amount_out: int
+    price: Decimal
+
+
+class MarketData(Protocol):
+    """Raises DependencyUnavailable when the source does not answer, Refused when it answers no (no such pool)."""
+
+    async def token(self, chain_id: int, address: str) -> TokenInfo: ...
+
+    async def pool_price(self, chain_id: int, pool: str, base_token: str | None = None) -> PoolPrice:
+        """Spot price. Without `base_token` the base is the token that is not the chain's quote token, else token0."""
+        ...
+
+    async def pool_twap(self, chain_id: int, pool: str, window_s: int, base_token: str | None = None) -> PoolPrice:
+        """Time-weighted average price over the last `window_s` seconds."""
+        ...
+
+    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+        """`path` as `chain.swap_path.encode_path` writes it."""
+        ...
+
+    async def balances(self, chain_id: int, holder: str, tokens: Sequence[str]) -> dict[str, int]:
+        """Token address to balance in base units; all read at one block."""
+        ...
+
+    def quote_token(self, chain_id: int) -> str | None:
+        """Address of the token values on this chain are expressed in."""
+        ...
+
+    def pools(self, chain_id: int) -> tuple[str, ...]:
+        """The pools this chain is configured with."""
+        ...
+
+
+@dataclass(frozen=True)
+class SwapIntent:
+    """Sell exactly `amount_in` base units of `token_in` through `vault` along `path`.
+
+    `slippage_bps` is how much less than the quote at execution may be received, in hundredths of a percent.
+    """
+
+    chain_id: int
+    vault: str
+    path: bytes
+    token_in: str
+    token_out: str
+    amount_in: int
+    slippage_bps: int
+
+
+class TradeReceipt(BaseModel):
+    """A mined trade. Amounts are base units; `price` is whole token out for one whole token in."""
+
+    model_config = ConfigDict(frozen=True)
+
+    trade_id: str
+    chain_id: int
+    vault: str
+    token_in: str
+    token_out: str
+    amount_in: Amount
+    amount_out: Amount
+    price: Decimal
+    transaction_hash: str
+    block_number: int
+
+
+class TradeGateway(Protocol):
+    async def swap(self, intent: SwapIntent) -> TradeReceipt:
+        """Trade, once per node and cycle however often it is called; returns when it is mined.
+
+        Raises Refused(code, detail) when the vault's policy, the executor or the market said no.
+        """
+        ...
