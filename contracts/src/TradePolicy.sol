@@ -28,16 +28,17 @@ abstract contract TradePolicy is IVault {
     uint64 internal constant SHORTEST_LOSS_WINDOW_S = 1 minutes;
     uint64 internal constant LONGEST_LOSS_WINDOW_S = 365 days;
 
-    // One slot: all that says who may trade now.
+    // One slot, read by every trade: who may trade now, and whether the next slot matters.
     address private _operator;
-    uint64 private _operatorExpiresAt;
+    uint48 private _operatorExpiresAt;
+    uint24 private _cooldown;
     bool private _paused;
+    bool private _lossCapped;
 
-    // One slot: the pace of trading and how losses are measured.
+    // One slot, read under a cool-down or a loss cap.
     address private _priceSource;
     uint32 private _lossWindow;
-    uint24 private _cooldown;
-    uint40 private _lastTradeAt;
+    uint48 private _lastTradeAt;
 
     // One slot: losses of this period and the one before it.
     uint32 private _lossPeriod;
@@ -63,8 +64,9 @@ abstract contract TradePolicy is IVault {
     function setOperator(address operator_, uint64 expiresAt) external onlyOwner {
         if (operator_ == address(0)) revert AddressInvalid(operator_);
         if (expiresAt <= block.timestamp) revert OperatorExpiryInPast(expiresAt, block.timestamp);
+        if (expiresAt > type(uint48).max) revert OperatorExpiryTooFar(expiresAt, type(uint48).max);
         _operator = operator_;
-        _operatorExpiresAt = expiresAt;
+        _operatorExpiresAt = uint48(expiresAt);
         emit OperatorSet(operator_, expiresAt);
     }
 
@@ -125,6 +127,7 @@ abstract contract TradePolicy is IVault {
                 revert LossWindowOutOfRange(windowSeconds, SHORTEST_LOSS_WINDOW_S, LONGEST_LOSS_WINDOW_S);
             }
         }
+        _lossCapped = priceSource != address(0);
         _priceSource = priceSource;
         _lossWindow = uint32(windowSeconds);
         _lossCap = cap;
@@ -235,14 +238,14 @@ abstract contract TradePolicy is IVault {
         if (wait == 0) return;
         uint256 readyAt = _lastTradeAt + wait;
         if (block.timestamp < readyAt) revert CooldownActive(readyAt, block.timestamp);
-        _lastTradeAt = uint40(block.timestamp);
+        _lastTradeAt = uint48(block.timestamp);
     }
 
     /// @dev Called after the swap with measured amounts. Gains do not make up for losses. Sources round down, so what
     /// left may have been worth almost one unit more: that unit is counted, or many tiny trades would lose for free.
     function _recordLoss(bytes32 tradeId, address tokenIn, uint256 spent, address tokenOut, uint256 received) internal {
+        if (!_lossCapped) return;
         address source = _priceSource;
-        if (source == address(0)) return;
         uint256 valueIn = IPriceSource(source).valueOf(tokenIn, spent) + 1;
         uint256 valueOut = IPriceSource(source).valueOf(tokenOut, received);
         if (valueOut >= valueIn) return;

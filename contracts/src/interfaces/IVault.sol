@@ -50,6 +50,7 @@ interface IVault {
     error NotOperator(address caller, address operator);
     error OperatorExpired(uint64 expiresAt, uint256 nowAt);
     error OperatorExpiryInPast(uint64 expiresAt, uint256 nowAt);
+    error OperatorExpiryTooFar(uint64 expiresAt, uint64 latest);
     error TradingPaused();
     error TradeIdUsed(bytes32 tradeId);
     error DeadlineOutOfRange(uint256 deadline, uint256 earliest, uint256 latest);
