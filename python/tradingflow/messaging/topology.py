@@ -2,7 +2,7 @@
 
 cycles (direct)            -> cycle.partition.{0..P-1}   every message of one (flow, cycle) goes to one partition;
                               a single active consumer each, so joins need no remote state
-cycles.dead (fanout)       -> cycles.dead                a cycle message that failed DELIVERY_LIMIT times
+cycles.dead (fanout)       -> cycles.dead                a cycle message that failed DELIVERY_TRIES times
 trades (direct)            -> trade.requests             trades that wait for the executor
 signals_exchange (topic)   observers of signals bind here
 chain_events (topic)       {chain_id}.{contract_type}.{address}.{event_name}
@@ -20,8 +20,9 @@ TRADE_REQUESTS = "trade.requests"
 SIGNALS = "signals_exchange"
 CHAIN_EVENTS = "chain_events"
 
-# A message that failed this often is poison: it goes to the dead letters and its neighbours go on.
-DELIVERY_LIMIT = 5
+# A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
+# The broker counts returns, hence one less in `x-delivery-limit`.
+DELIVERY_TRIES = 5
 
 
 def partition_queue(partition: int) -> str:
@@ -58,7 +59,7 @@ async def declare_topology(channel: AbstractChannel, partitions: int) -> None:
     for partition in range(partitions):
         arguments: dict[str, FieldValue] = {
             "x-single-active-consumer": True,
-            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-delivery-limit": DELIVERY_TRIES - 1,
             "x-dead-letter-exchange": CYCLES_DEAD,
         }
         await _quorum_queue(channel, partition_queue(partition), CYCLES, arguments)
