@@ -22,7 +22,7 @@ from tradingflow.core.errors import Unauthenticated
 
 # EdDSA over Curve25519 under its fully specified name; the polymorphic "EdDSA" is deprecated by RFC 9864.
 ALGORITHM = "Ed25519"
-TOKEN_TYPE = "at+jwt"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 (a media type, RFC 9068)
 AUDIENCE = "tradingflow"
 # What two machines' clocks may differ by.
 LEEWAY_S = 10

@@ -7,6 +7,7 @@ Each process builds exactly the class of its service, so a process never even ho
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
@@ -173,11 +174,25 @@ class AccountManagerSettings(PlatformSettings):
 
 
 class ExecutorSettings(PlatformSettings):
-    """The Celery worker and beat: the only processes that can read operator keys."""
+    """The Celery worker: the only process that can read operator keys.
+
+    `operator_private_key` holds one key or several separated by commas; a keystore file (Web3 Secret Storage) may
+    stand in for it. Times of a trade: an attempt is mined before its deadline or reverts, is replaced by a better paid
+    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`.
+    """
 
     operator_private_key: SecretStr = SecretStr("")
-    trade_deadline_s: int = Field(default=60, ge=5, le=120)
-    receipt_timeout_s: int = Field(default=60, ge=5)
+    operator_keystore: Path | None = None
+    operator_keystore_password: SecretStr = SecretStr("")
+    trade_deadline_s: int = Field(default=90, ge=5, le=120)
+    replace_after_s: float = Field(default=30, gt=0)
+    trade_ttl_s: int = Field(default=600, ge=10)
+    trade_confirmations: int = Field(default=1, ge=1)
+    max_fee_per_gas_gwei: int = Field(default=500, ge=1)
+
+    def _weak_secrets(self) -> list[str]:
+        unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"
+        return [name for name in super()._weak_secrets() if name != unused]
 
 
 class WorkerSettings(PlatformSettings):

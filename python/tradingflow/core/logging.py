@@ -32,7 +32,7 @@ def redact_text(text: str) -> str:
     return text
 
 
-def redact(value: Any, key: str = "") -> Any:
+def redact(value: Any, key: str = "") -> Any:  # noqa: PLR0911 (one line a kind of value)
     """`value` with every secret replaced, at any depth. Keys decide first, then what values look like."""
     if key and key not in _PUBLIC_KEYS and _SECRET_KEYS.search(key):
         return REDACTED

@@ -67,7 +67,7 @@ class OutboxRelay:
                 async with self._engine.connect() as listener:
                     await self._listen(listener)
                     await self._drain_forever()
-            except Exception as error:  # the edge of a background loop: say it, wait, go on
+            except Exception as error:  # noqa: BLE001 (the edge of a background loop: say it, wait, go on)
                 log.warning("outbox relay interrupted", lane=self._lane, error=error)
                 await asyncio.sleep(POLL_S)
 

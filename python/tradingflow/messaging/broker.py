@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import aio_pika
 from aio_pika import DeliveryMode
@@ -17,6 +17,8 @@ from tradingflow.messaging.topology import declare_topology
 
 CONNECT_TIMEOUT_S = 10.0
 CONFIRM_TIMEOUT_S = 10.0
+
+Part = TypeVar("Part")
 
 
 class Broker:
@@ -58,8 +60,7 @@ class Broker:
 
     async def channel(self, *, prefetch: int) -> AbstractChannel:
         """A fresh channel for consuming, with at most `prefetch` unacknowledged messages per consumer."""
-        assert self._connection is not None, "use the broker as a context manager"
-        channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+        channel = await _entered(self._connection).channel(publisher_confirms=True, on_return_raises=True)
         await channel.set_qos(prefetch_count=prefetch)
         return channel
 
@@ -71,12 +72,11 @@ class Broker:
         `mandatory` messages that reach no queue count as failed; observers' topics publish with False. Raises
         DependencyUnavailable when the broker is away, refuses, or does not confirm in time.
         """
-        assert self._publishing is not None, "use the broker as a context manager"
         message = aio_pika.Message(
             body, message_id=message_id, delivery_mode=DeliveryMode.PERSISTENT, content_type="application/json"
         )
         try:
-            target = await self._publishing.get_exchange(exchange, ensure=False)
+            target = await _entered(self._publishing).get_exchange(exchange, ensure=False)
             confirmed = await target.publish(message, routing_key, mandatory=mandatory, timeout=CONFIRM_TIMEOUT_S)
         except (OSError, AMQPError, DeliveryError, TimeoutError, RuntimeError) as error:
             raise DependencyUnavailable(
@@ -90,3 +90,9 @@ class Broker:
         async with asyncio.TaskGroup() as group:
             for exchange, routing_key, message_id, body in messages:
                 group.create_task(self.publish(exchange, routing_key, body, message_id=message_id, mandatory=mandatory))
+
+
+def _entered(part: Part | None) -> Part:
+    if part is None:
+        raise RuntimeError("use the broker as a context manager")
+    return part

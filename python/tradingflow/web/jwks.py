@@ -49,19 +49,20 @@ class JwksAuthenticator:
     async def _fresh_verifier(self, max_age_s: float) -> TokenVerifier:
         async with self._lock:
             if self._verifier is None or time.monotonic() - self._fetched_at > max_age_s:
-                await self._fetch()
-            assert self._verifier is not None
+                self._verifier = await self._fetch()
             return self._verifier
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> TokenVerifier:
         try:
             answer = await self._client.get(self._url, timeout=TIMEOUT_S)
             answer.raise_for_status()
-            self._verifier = TokenVerifier(answer.json(), self._issuer, self._clock)
-            self._fetched_at = time.monotonic()
+            verifier = TokenVerifier(answer.json(), self._issuer, self._clock)
         except (httpx.HTTPError, ValueError, KeyError) as error:
             if self._verifier is None:
                 raise DependencyUnavailable(
                     "keys_unavailable", "the Account Manager's public keys cannot be read"
                 ) from error
             self._fetched_at = time.monotonic() - KEY_AGE_S + RETRY_S
+            return self._verifier
+        self._fetched_at = time.monotonic()
+        return verifier

@@ -79,7 +79,8 @@ async def test_a_message_the_broker_did_not_confirm_stays_and_goes_out_later(eng
     assert await _waiting(engine) == 1
     published.failing = False
     await relay.relay_batch()
-    assert published.ids == ["a"] and await _waiting(engine) == 0
+    assert published.ids == ["a"]
+    assert await _waiting(engine) == 0
 
 
 async def test_a_relay_leaves_other_lanes_alone(engine: AsyncEngine) -> None:

@@ -30,17 +30,23 @@ def test_a_secret_in_any_field_is_blanked(fields: dict[str, object], capsys: pyt
     configure_logging("test")
     get_logger("t").warning("something happened", **fields)
     line = capsys.readouterr().out
-    assert "something happened" in line and CANARY not in line
+    assert "something happened" in line
+    assert CANARY not in line
+
+
+def _refuse() -> None:
+    raise OSError(f"postgresql://me:{CANARY}@db refused")
 
 
 def test_a_secret_in_a_library_log_or_traceback_is_blanked(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("test")
     try:
-        raise OSError(f"postgresql://me:{CANARY}@db refused")
+        _refuse()
     except OSError:
         logging.getLogger("some.library").exception("cannot connect to amqp://u:%s@mq", CANARY)
     out = capsys.readouterr().out
-    assert "cannot connect" in out and CANARY not in out
+    assert "cannot connect" in out
+    assert CANARY not in out
 
 
 def test_public_token_addresses_stay_readable() -> None:

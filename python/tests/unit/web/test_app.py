@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -63,9 +63,9 @@ def app(readiness: dict[str, object]) -> FastAPI:
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[httpx.AsyncClient]:
+def client(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    yield httpx.AsyncClient(transport=transport, base_url="http://t")
+    return httpx.AsyncClient(transport=transport, base_url="http://t")
 
 
 @pytest.mark.parametrize(

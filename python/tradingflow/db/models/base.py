@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, DateTime, MetaData, String, func
+from sqlalchemy import BigInteger, DateTime, MetaData, String, Uuid, func
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PgUUID
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 NAMING_CONVENTION = {
@@ -19,7 +18,7 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
-UuidPk = Annotated[UUID, mapped_column(PgUUID(as_uuid=True), primary_key=True, default=uuid4)]
+UuidPk = Annotated[UUID, mapped_column(Uuid(), primary_key=True, default=uuid4)]
 BigPk = Annotated[int, mapped_column(BigInteger, primary_key=True, autoincrement=True)]
 CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 UpdatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now(), onupdate=func.now())]
@@ -27,13 +26,13 @@ UpdatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_de
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         list[Any]: JSONB,
         int: BigInteger,
         str: String,
-        UUID: PgUUID(as_uuid=True),
+        UUID: Uuid(),
     }
 
 
