@@ -43,11 +43,7 @@ def upgrade() -> None:
         sa.Column("address", EvmAddress(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=True),
-        sa.Column(
-            "args",
-            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
-            nullable=True,
-        ),
+        sa.Column("args", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("undecoded_reason", sa.String(), nullable=True),
         sa.Column("topics", postgresql.ARRAY(sa.LargeBinary()), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
@@ -60,6 +56,23 @@ def upgrade() -> None:
         ["chain_id", "address", "block_number"],
         unique=False,
     )
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.BigInteger(), autoincrement=True, nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=True),
+        sa.Column("cycle", sa.BigInteger(), nullable=True),
+        sa.Column("message_id", sa.String(), nullable=False),
+        sa.Column("routing_key", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("status IN ('dead', 'replayed')", name=op.f("ck_dead_letters_status")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
+        sa.UniqueConstraint("message_id", name=op.f("uq_dead_letters_message_id")),
+    )
+    op.create_index("ix_dead_letters_flow_pk_id", "dead_letters", ["flow_pk", "id"], unique=False)
     op.create_table(
         "monitored_contracts",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
@@ -77,12 +90,7 @@ def upgrade() -> None:
         sa.Column("routing_key", sa.String(), nullable=False),
         sa.Column("message_id", sa.String(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
     op.create_index("ix_outbox_lane_id", "outbox", ["lane", "id"], unique=False)
@@ -90,23 +98,18 @@ def upgrade() -> None:
         "signers",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("address", EvmAddress(), nullable=False),
-        sa.Column("next_nonce", sa.BigInteger(), nullable=False),
+        sa.Column("next_nonce", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("chain_id", "address", name=op.f("pk_signers")),
     )
     op.create_table(
         "tokens",
-        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("address", EvmAddress(), nullable=False),
         sa.Column("symbol", sa.String(), nullable=True),
         sa.Column("name", sa.String(), nullable=True),
-        sa.Column("decimals", sa.Integer(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("decimals", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tokens")),
         sa.UniqueConstraint("chain_id", "address", name=op.f("uq_tokens_chain_id_address")),
     )
@@ -119,108 +122,92 @@ def upgrade() -> None:
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("purpose_id", sa.String(), nullable=False),
+        sa.Column("gives_up", sa.Boolean(), nullable=False),
         sa.Column("hash", Hash32(), nullable=False),
         sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.Column("gas_limit", sa.BigInteger(), nullable=False),
         sa.Column("max_fee_per_gas", BaseUnits(), nullable=False),
         sa.Column("max_priority_fee_per_gas", BaseUnits(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
+        sa.Column("broadcast_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("block_number", sa.BigInteger(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
+        sa.Column("block_hash", Hash32(), nullable=True),
+        sa.Column("gas_used", sa.BigInteger(), nullable=True),
+        sa.Column("effective_gas_price", BaseUnits(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint(
+            "purpose IN ('trade', 'vault_deployment', 'nonce_filler')", name=op.f("ck_transactions_purpose")
         ),
         sa.CheckConstraint(
-            "status IN ('prepared', 'broadcast', 'mined', 'reverted', 'replaced', 'dropped')",
+            "status IN ('prepared', 'broadcast', 'dropped', 'mined', 'reverted', 'replaced')",
             name=op.f("ck_transactions_status"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_transactions")),
         sa.UniqueConstraint(
-            "chain_id",
-            "signer",
-            "nonce",
-            "attempt",
-            name=op.f("uq_transactions_chain_id_signer_nonce_attempt"),
+            "chain_id", "signer", "nonce", "attempt", name=op.f("uq_transactions_chain_id_signer_nonce_attempt")
         ),
         sa.UniqueConstraint("hash", name=op.f("uq_transactions_hash")),
     )
+    op.create_index("ix_transactions_purpose_purpose_id", "transactions", ["purpose", "purpose_id"], unique=False)
     op.create_index(
-        "ix_transactions_purpose_purpose_id",
+        "ix_transactions_unmined",
+        "transactions",
+        ["chain_id", "signer", "nonce"],
+        unique=False,
+        postgresql_where="status IN ('prepared', 'broadcast', 'dropped')",
+    )
+    op.create_index(
+        "uq_transactions_live_slot",
         "transactions",
         ["purpose", "purpose_id"],
-        unique=False,
+        unique=True,
+        postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
     )
     op.create_table(
         "users",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
     )
     op.create_table(
         "auth_sessions",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("wallet_address", EvmAddress(), nullable=False),
-        sa.Column("refresh_hash", sa.LargeBinary(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("client", sa.String(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_auth_sessions_user_id_users"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_auth_sessions_user_id_users"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_auth_sessions")),
-        sa.UniqueConstraint("refresh_hash", name=op.f("uq_auth_sessions_refresh_hash")),
     )
-    op.create_index("ix_auth_sessions_user_id", "auth_sessions", ["user_id"], unique=False)
+    op.create_index(op.f("ix_auth_sessions_expires_at"), "auth_sessions", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_auth_sessions_user_id"), "auth_sessions", ["user_id"], unique=False)
     op.create_table(
         "flows",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("flow_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("mode", sa.String(), nullable=False),
         sa.Column("current_version", sa.Integer(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("mode IN ('backtest', 'paper', 'live')", name=op.f("ck_flows_mode")),
         sa.CheckConstraint("status IN ('running', 'paused', 'stopped')", name=op.f("ck_flows_status")),
-        sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_flows_user_id_users"),
-            ondelete="CASCADE",
-        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_flows_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flows")),
         sa.UniqueConstraint("user_id", "flow_id", name=op.f("uq_flows_user_id_flow_id")),
     )
     op.create_table(
         "vault_deployments",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("request_key", sa.String(), nullable=False),
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("owner_address", EvmAddress(), nullable=False),
@@ -230,77 +217,47 @@ def upgrade() -> None:
         sa.Column("transaction_hash", Hash32(), nullable=True),
         sa.Column("failure_code", sa.String(), nullable=True),
         sa.Column("failure_detail", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
             "status IN ('queued', 'signed', 'broadcast', 'mined', 'verified', 'failed')",
             name=op.f("ck_vault_deployments_status"),
         ),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_vault_deployments_user_id_users"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_vault_deployments_user_id_users"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vault_deployments")),
-        sa.UniqueConstraint(
-            "user_id",
-            "request_key",
-            name=op.f("uq_vault_deployments_user_id_request_key"),
-        ),
+        sa.UniqueConstraint("user_id", "request_key", name=op.f("uq_vault_deployments_user_id_request_key")),
+    )
+    op.create_index(
+        "ix_vault_deployments_open",
+        "vault_deployments",
+        ["created_at"],
+        unique=False,
+        postgresql_where="status NOT IN ('verified', 'failed')",
     )
     op.create_table(
         "vaults",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("address", EvmAddress(), nullable=False),
         sa.Column("owner_address", EvmAddress(), nullable=False),
         sa.Column("factory", EvmAddress(), nullable=False),
         sa.Column("created_block", sa.BigInteger(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_vaults_user_id_users"),
-            ondelete="CASCADE",
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_vaults_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_vaults")),
         sa.UniqueConstraint("chain_id", "address", name=op.f("uq_vaults_chain_id_address")),
     )
     op.create_index(op.f("ix_vaults_user_id"), "vaults", ["user_id"], unique=False)
     op.create_table(
         "wallets",
-        sa.Column("id", sa.UUID(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("address", EvmAddress(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_wallets_user_id_users"),
-            ondelete="CASCADE",
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_wallets_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_wallets")),
         sa.UniqueConstraint("address", name=op.f("uq_wallets_address")),
     )
@@ -308,72 +265,77 @@ def upgrade() -> None:
     op.create_table(
         "flow_logs",
         sa.Column("id", sa.BigInteger(), autoincrement=True, nullable=False),
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("cycle", sa.BigInteger(), nullable=False),
         sa.Column("node_id", sa.String(), nullable=True),
         sa.Column("log_level", sa.String(), nullable=False),
         sa.Column("log_source", sa.String(), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.ForeignKeyConstraint(
-            ["flow_pk"],
-            ["flows.id"],
-            name=op.f("fk_flow_logs_flow_pk_flows"),
-            ondelete="CASCADE",
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["flow_pk"], ["flows.id"], name=op.f("fk_flow_logs_flow_pk_flows"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flow_logs")),
     )
     op.create_index("ix_flow_logs_flow_pk_id", "flow_logs", ["flow_pk", "id"], unique=False)
     op.create_table(
         "flow_versions",
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("graph", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
-            ["flow_pk"],
-            ["flows.id"],
-            name=op.f("fk_flow_versions_flow_pk_flows"),
-            ondelete="CASCADE",
+            ["flow_pk"], ["flows.id"], name=op.f("fk_flow_versions_flow_pk_flows"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("flow_pk", "version", name=op.f("pk_flow_versions")),
     )
     op.create_table(
+        "node_state",
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
+        sa.Column("node_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("value", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("cycle", sa.BigInteger(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["flow_pk"], ["flows.id"], name=op.f("fk_node_state_flow_pk_flows"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("flow_pk", "node_id", "key", name=op.f("pk_node_state")),
+    )
+    op.create_table(
+        "refresh_tokens",
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("session_id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["session_id"],
+            ["auth_sessions.id"],
+            name=op.f("fk_refresh_tokens_session_id_auth_sessions"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_refresh_tokens")),
+    )
+    op.create_index(op.f("ix_refresh_tokens_session_id"), "refresh_tokens", ["session_id"], unique=False)
+    op.create_table(
         "schedules",
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("cycle_interval", sa.String(), nullable=False),
         sa.Column("next_fire_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_cycle", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["flow_pk"],
-            ["flows.id"],
-            name=op.f("fk_schedules_flow_pk_flows"),
-            ondelete="CASCADE",
-        ),
+        sa.Column("overlap", sa.String(), nullable=False),
+        sa.Column("misfire", sa.String(), nullable=False),
+        sa.CheckConstraint("misfire IN ('skip', 'once', 'all')", name=op.f("ck_schedules_misfire")),
+        sa.CheckConstraint("overlap IN ('skip', 'queue', 'replace')", name=op.f("ck_schedules_overlap")),
+        sa.ForeignKeyConstraint(["flow_pk"], ["flows.id"], name=op.f("fk_schedules_flow_pk_flows"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("flow_pk", name=op.f("pk_schedules")),
     )
     op.create_index(
-        "ix_schedules_due",
-        "schedules",
-        ["next_fire_at"],
-        unique=False,
-        postgresql_where="next_fire_at IS NOT NULL",
+        "ix_schedules_due", "schedules", ["next_fire_at"], unique=False, postgresql_where="next_fire_at IS NOT NULL"
     )
     op.create_table(
         "trades",
         sa.Column("id", Hash32(), nullable=False),
-        sa.Column("user_id", sa.UUID(), nullable=False),
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("cycle", sa.BigInteger(), nullable=False),
         sa.Column("node_id", sa.String(), nullable=False),
@@ -392,71 +354,43 @@ def upgrade() -> None:
         sa.Column("block_number", sa.BigInteger(), nullable=True),
         sa.Column("failure_code", sa.String(), nullable=True),
         sa.Column("failure_detail", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.Column(
-            "updated_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finalized_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "status IN ('requested', 'submitted', 'completed', 'failed')",
-            name=op.f("ck_trades_status"),
+            "status IN ('requested', 'submitted', 'completed', 'failed')", name=op.f("ck_trades_status")
         ),
         sa.CheckConstraint("amount_in > 0", name=op.f("ck_trades_amount_in_positive")),
-        sa.ForeignKeyConstraint(
-            ["flow_pk"],
-            ["flows.id"],
-            name=op.f("fk_trades_flow_pk_flows"),
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_trades_user_id_users"),
-            ondelete="CASCADE",
-        ),
+        sa.ForeignKeyConstraint(["flow_pk"], ["flows.id"], name=op.f("fk_trades_flow_pk_flows"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_trades_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_trades")),
     )
     op.create_index(op.f("ix_trades_flow_pk"), "trades", ["flow_pk"], unique=False)
     op.create_index(
-        "ix_trades_open",
-        "trades",
-        ["created_at"],
-        unique=False,
-        postgresql_where="status IN ('requested', 'submitted')",
+        "ix_trades_unsettled", "trades", ["created_at"], unique=False, postgresql_where="finalized_at IS NULL"
     )
-    op.create_index(
-        "ix_trades_user_id_created_at",
-        "trades",
-        ["user_id", "created_at"],
-        unique=False,
-    )
+    op.create_index("ix_trades_user_id_created_at", "trades", ["user_id", "created_at"], unique=False)
     op.create_index(op.f("ix_trades_vault_address"), "trades", ["vault_address"], unique=False)
+    op.create_index(
+        "uq_trades_in_flight",
+        "trades",
+        ["chain_id", "vault_address"],
+        unique=True,
+        postgresql_where="status = 'submitted'",
+    )
     op.create_table(
         "cycles",
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("cycle", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("fire_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("trigger", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
-        sa.Column(
-            "started_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "status IN ('running', 'completed', 'failed', 'terminated')",
-            name=op.f("ck_cycles_status"),
-        ),
+        sa.CheckConstraint("status IN ('running', 'completed', 'failed', 'terminated')", name=op.f("ck_cycles_status")),
         sa.ForeignKeyConstraint(
             ["flow_pk", "version"],
             ["flow_versions.flow_pk", "flow_versions.version"],
@@ -466,30 +400,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("flow_pk", "cycle", name=op.f("pk_cycles")),
         sa.UniqueConstraint("flow_pk", "fire_time", name=op.f("uq_cycles_flow_pk_fire_time")),
     )
-    op.create_index(
-        "ix_cycles_open",
-        "cycles",
-        ["flow_pk"],
-        unique=False,
-        postgresql_where="status = 'running'",
-    )
+    op.create_index("ix_cycles_open", "cycles", ["flow_pk"], unique=False, postgresql_where="status = 'running'")
     op.create_table(
         "node_tasks",
-        sa.Column("flow_pk", sa.UUID(), nullable=False),
+        sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("cycle", sa.BigInteger(), nullable=False),
         sa.Column("node_id", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column(
-            "outputs",
-            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
-            nullable=True,
-        ),
-        sa.Column(
-            "error",
-            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
-            nullable=True,
-        ),
+        sa.Column("outputs", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("error", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
         sa.Column("worker_id", sa.String(), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
@@ -513,21 +433,17 @@ def downgrade() -> None:
     op.drop_table("node_tasks")
     op.drop_index("ix_cycles_open", table_name="cycles", postgresql_where="status = 'running'")
     op.drop_table("cycles")
+    op.drop_index("uq_trades_in_flight", table_name="trades", postgresql_where="status = 'submitted'")
     op.drop_index(op.f("ix_trades_vault_address"), table_name="trades")
     op.drop_index("ix_trades_user_id_created_at", table_name="trades")
-    op.drop_index(
-        "ix_trades_open",
-        table_name="trades",
-        postgresql_where="status IN ('requested', 'submitted')",
-    )
+    op.drop_index("ix_trades_unsettled", table_name="trades", postgresql_where="finalized_at IS NULL")
     op.drop_index(op.f("ix_trades_flow_pk"), table_name="trades")
     op.drop_table("trades")
-    op.drop_index(
-        "ix_schedules_due",
-        table_name="schedules",
-        postgresql_where="next_fire_at IS NOT NULL",
-    )
+    op.drop_index("ix_schedules_due", table_name="schedules", postgresql_where="next_fire_at IS NOT NULL")
     op.drop_table("schedules")
+    op.drop_index(op.f("ix_refresh_tokens_session_id"), table_name="refresh_tokens")
+    op.drop_table("refresh_tokens")
+    op.drop_table("node_state")
     op.drop_table("flow_versions")
     op.drop_index("ix_flow_logs_flow_pk_id", table_name="flow_logs")
     op.drop_table("flow_logs")
@@ -535,11 +451,27 @@ def downgrade() -> None:
     op.drop_table("wallets")
     op.drop_index(op.f("ix_vaults_user_id"), table_name="vaults")
     op.drop_table("vaults")
+    op.drop_index(
+        "ix_vault_deployments_open",
+        table_name="vault_deployments",
+        postgresql_where="status NOT IN ('verified', 'failed')",
+    )
     op.drop_table("vault_deployments")
     op.drop_table("flows")
-    op.drop_index("ix_auth_sessions_user_id", table_name="auth_sessions")
+    op.drop_index(op.f("ix_auth_sessions_user_id"), table_name="auth_sessions")
+    op.drop_index(op.f("ix_auth_sessions_expires_at"), table_name="auth_sessions")
     op.drop_table("auth_sessions")
     op.drop_table("users")
+    op.drop_index(
+        "uq_transactions_live_slot",
+        table_name="transactions",
+        postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
+    )
+    op.drop_index(
+        "ix_transactions_unmined",
+        table_name="transactions",
+        postgresql_where="status IN ('prepared', 'broadcast', 'dropped')",
+    )
     op.drop_index("ix_transactions_purpose_purpose_id", table_name="transactions")
     op.drop_table("transactions")
     op.drop_table("tokens")
@@ -547,6 +479,8 @@ def downgrade() -> None:
     op.drop_index("ix_outbox_lane_id", table_name="outbox")
     op.drop_table("outbox")
     op.drop_table("monitored_contracts")
+    op.drop_index("ix_dead_letters_flow_pk_id", table_name="dead_letters")
+    op.drop_table("dead_letters")
     op.drop_index("ix_contract_events_chain_id_address_block_number", table_name="contract_events")
     op.drop_table("contract_events")
     op.drop_table("chain_cursors")

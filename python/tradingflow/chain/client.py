@@ -5,20 +5,32 @@ Logs at volume do not come through here; the Monitor reads them raw.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import aiohttp
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
-from web3.exceptions import ContractLogicError, Web3Exception
+from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
+from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 from web3.types import BlockIdentifier
 
 from tradingflow.chain.abi import load_abi
+from tradingflow.chain.reverts import explain_revert
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable, InvariantBroken, Refused
 
 REQUEST_TIMEOUT_S = 10.0
+READ_RETRIES = 3
+# Reads repeat themselves; whoever sends decides on sending again.
+_RETRIED = [method for method in REQUEST_RETRY_ALLOWLIST if method != "eth_sendRawTransaction"]
+
+
+class CallReverted(Refused):
+    """A simulated call reverted. `code` and `detail` say why, in the contract's own words; `data` is what it said."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(*explain_revert(data))
+        self.data = data
 
 
 class ChainClient:
@@ -28,7 +40,11 @@ class ChainClient:
         self.settings = settings
         self.chain_id = settings.chain_id
         provider = AsyncHTTPProvider(
-            settings.rpc_urls[0], request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)}
+            settings.rpc_urls[0],
+            request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)},
+            exception_retry_configuration=ExceptionRetryConfiguration(
+                errors=(aiohttp.ClientError, TimeoutError), retries=READ_RETRIES, method_allowlist=_RETRIED
+            ),
         )
         self.web3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider)
         self._contracts: dict[tuple[str, str], AsyncContract] = {}
@@ -53,7 +69,7 @@ class ChainClient:
     async def call(
         self, abi_name: str, address: str, function: str, *args: Any, block: BlockIdentifier = "latest"
     ) -> Any:
-        """`eth_call` of one function. Raises Refused when it reverts, DependencyUnavailable when RPC fails."""
+        """`eth_call` of one function. Raises CallReverted, or DependencyUnavailable when RPC fails."""
         bound = self.contract(abi_name, address).functions[function](*args)
         return await self.guard(bound.call(block_identifier=block))
 
@@ -62,8 +78,27 @@ class ChainClient:
         try:
             return await request
         except ContractLogicError as error:
-            raise Refused("reverted", str(error.data or error.message or error)) from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, Web3Exception) as error:
+            raise CallReverted(_revert_data(error)) from error
+        except Web3RPCError as error:
+            raise DependencyUnavailable(
+                "rpc_error", f"the RPC of chain {self.chain_id} answered: {node_message(error)}"
+            ) from error
+        except (TimeoutError, aiohttp.ClientError, OSError, Web3Exception) as error:
             raise DependencyUnavailable(
                 "rpc_unavailable", f"the RPC of chain {self.chain_id} failed: {type(error).__name__}"
             ) from error
+
+
+def _revert_data(error: ContractLogicError) -> bytes:
+    """The raw revert data; nodes send it as hex text, some wrapped in an object."""
+    data = error.data.get("data") if isinstance(error.data, dict) else error.data
+    if isinstance(data, str) and data.startswith("0x"):
+        return bytes.fromhex(data[2:])
+    return b""
+
+
+def node_message(error: Web3RPCError) -> str:
+    """The words of the node itself, without web3's around them."""
+    response = error.rpc_response or {}
+    detail = response.get("error")
+    return str(detail.get("message", detail)) if isinstance(detail, dict) else str(error.message)

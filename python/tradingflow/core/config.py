@@ -54,29 +54,35 @@ class ChainSettings(BaseModel):
 
 
 class PlatformSettings(BaseSettings):
-    """What every service shares: environment, logs, the three data services, the chains."""
+    """What every service shares: environment, logs, the three data services, the chains.
+
+    The data services are on `data_server_host` unless one has a host, or a whole URL, of its own.
+    A variable that is set but empty counts as not set.
+    """
 
     model_config = SettingsConfigDict(
-        env_file=("../.env", ".env"), extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=("../.env", ".env"), env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     environment: Literal["local", "staging", "production"] = "local"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    postgres_host: str = "127.0.0.1"
+    data_server_host: str = "127.0.0.1"
+
+    postgres_host: str | None = None
     postgres_port: int = 5432
     postgres_user: str = "tradingflow"
     postgres_password: SecretStr = SecretStr("tradingflow")
     postgres_db: str = "tradingflow"
     database_url: SecretStr | None = None
 
-    redis_host: str = "127.0.0.1"
+    redis_host: str | None = None
     redis_port: int = 6379
     redis_password: SecretStr = SecretStr("tradingflow")
     redis_url: SecretStr | None = None
 
-    rabbitmq_host: str = "127.0.0.1"
+    rabbitmq_host: str | None = None
     rabbitmq_port: int = 5672
     rabbitmq_user: str = "tradingflow"
     rabbitmq_password: SecretStr = SecretStr("tradingflow")
@@ -92,15 +98,15 @@ class PlatformSettings(BaseSettings):
         if self.database_url:
             return self.database_url.get_secret_value()
         password = quote(self.postgres_password.get_secret_value(), safe="")
-        return f"postgresql+asyncpg://{self.postgres_user}:{password}@{self.postgres_host}:{self.postgres_port}/{self.postgres_db}"
+        host = self.postgres_host or self.data_server_host
+        return f"postgresql+asyncpg://{self.postgres_user}:{password}@{host}:{self.postgres_port}/{self.postgres_db}"
 
     @cached_property
     def redis_dsn(self) -> str:
         if self.redis_url:
             return self.redis_url.get_secret_value()
-        return (
-            f"redis://:{quote(self.redis_password.get_secret_value(), safe='')}@{self.redis_host}:{self.redis_port}/0"
-        )
+        password = quote(self.redis_password.get_secret_value(), safe="")
+        return f"redis://:{password}@{self.redis_host or self.data_server_host}:{self.redis_port}/0"
 
     @cached_property
     def rabbitmq_dsn(self) -> str:
@@ -108,7 +114,8 @@ class PlatformSettings(BaseSettings):
             return self.rabbitmq_url.get_secret_value()
         password = quote(self.rabbitmq_password.get_secret_value(), safe="")
         vhost = quote(self.rabbitmq_vhost, safe="")
-        return f"amqp://{self.rabbitmq_user}:{password}@{self.rabbitmq_host}:{self.rabbitmq_port}/{vhost}"
+        host = self.rabbitmq_host or self.data_server_host
+        return f"amqp://{self.rabbitmq_user}:{password}@{host}:{self.rabbitmq_port}/{vhost}"
 
     def chain(self, chain_id: int) -> ChainSettings:
         """Raises InvalidInput for a chain we do not serve, naming those we do."""

@@ -1,4 +1,4 @@
-"""Trades (intents) and transactions (attempts to get one mined)."""
+"""Trades (intents), transactions (attempts to get one mined), and the signers that send them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from tradingflow.db.models.base import Base, BigPk, CreatedAt, UpdatedAt, one_of
 from tradingflow.db.types import BaseUnits, EvmAddress, Hash32
 
 TRADE_STATUSES = ("requested", "submitted", "completed", "failed")
-TRANSACTION_STATUSES = ("prepared", "broadcast", "mined", "reverted", "replaced", "dropped")
+TRANSACTION_STATUSES = ("prepared", "broadcast", "dropped", "mined", "reverted", "replaced")
+PURPOSES = ("trade", "vault_deployment", "nonce_filler")
 
 
 class Trade(Base):
     """One intent to swap `amount_in` base units of `token_in` through a vault.
 
     `id` is the trade id the vault burns. A settled trade is `completed` (mined, `amount_out` from the event)
-    or `failed` with `failure_code` and `failure_detail`.
+    or `failed` with `failure_code` and `failure_detail`; `finalized_at` says when no reorg could undo that any more.
+    A `submitted` trade with a `failure_code` is being called off: it fails so unless it is mined first.
+    The unique index on submitted trades makes a vault's trades go out one at a time, so that each is simulated
+    against balances and caps no trade of ours is about to change.
     """
 
     __tablename__ = "trades"
@@ -27,7 +31,8 @@ class Trade(Base):
         CheckConstraint(one_of("status", TRADE_STATUSES), name="status"),
         CheckConstraint("amount_in > 0", name="amount_in_positive"),
         Index("ix_trades_user_id_created_at", "user_id", "created_at"),
-        Index("ix_trades_open", "created_at", postgresql_where="status IN ('requested', 'submitted')"),
+        Index("ix_trades_unsettled", "created_at", postgresql_where="finalized_at IS NULL"),
+        Index("uq_trades_in_flight", "chain_id", "vault_address", unique=True, postgresql_where="status = 'submitted'"),
     )
 
     id: Mapped[str] = mapped_column(Hash32, primary_key=True)
@@ -53,30 +58,52 @@ class Trade(Base):
     failure_detail: Mapped[str | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+    submitted_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
+    finalized_at: Mapped[datetime | None]
 
 
 class Signer(Base):
-    """The next nonce of one operator key on one chain; nonces are taken under this row's lock."""
+    """The next nonce of one operator key on one chain; nonces are taken under this row's lock.
+
+    NULL until the chain was asked for the first one. The executor writes a row for each key it holds when it starts.
+    """
 
     __tablename__ = "signers"
 
     chain_id: Mapped[int] = mapped_column(primary_key=True)
     address: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
-    next_nonce: Mapped[int]
+    next_nonce: Mapped[int | None]
 
 
 class Transaction(Base):
-    """One signed attempt, stored before it is broadcast. Attempts for the same purpose share a nonce.
+    """One signed attempt, stored before it is broadcast. The attempts that share a nonce form a slot.
 
-    `purpose` is `trade` or `vault_deployment`, `purpose_id` the trade id or deployment id.
+    `purpose_id` is the trade id or the deployment id. The unique index on first attempts allows a purpose one slot
+    that may still be mined, or was. `gives_up` marks an attempt that only takes the nonce, moving nothing.
+    `missing_since` is when the chain began to count the nonce as used without showing one of ours.
     """
 
     __tablename__ = "transactions"
     __table_args__ = (
         UniqueConstraint("chain_id", "signer", "nonce", "attempt"),
         CheckConstraint(one_of("status", TRANSACTION_STATUSES), name="status"),
+        CheckConstraint(one_of("purpose", PURPOSES), name="purpose"),
         Index("ix_transactions_purpose_purpose_id", "purpose", "purpose_id"),
+        Index(
+            "ix_transactions_unmined",
+            "chain_id",
+            "signer",
+            "nonce",
+            postgresql_where="status IN ('prepared', 'broadcast', 'dropped')",
+        ),
+        Index(
+            "uq_transactions_live_slot",
+            "purpose",
+            "purpose_id",
+            unique=True,
+            postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
+        ),
     )
 
     id: Mapped[BigPk]
@@ -86,11 +113,19 @@ class Transaction(Base):
     attempt: Mapped[int] = mapped_column(Integer, default=1)
     purpose: Mapped[str]
     purpose_id: Mapped[str]
+    gives_up: Mapped[bool] = mapped_column(default=False)
     hash: Mapped[str] = mapped_column(Hash32, unique=True)
     raw: Mapped[bytes]
+    gas_limit: Mapped[int]
     max_fee_per_gas: Mapped[int] = mapped_column(BaseUnits)
     max_priority_fee_per_gas: Mapped[int] = mapped_column(BaseUnits)
+    expires_at: Mapped[datetime | None]
     status: Mapped[str]
+    broadcast_at: Mapped[datetime | None]
+    missing_since: Mapped[datetime | None]
     block_number: Mapped[int | None]
+    block_hash: Mapped[str | None] = mapped_column(Hash32)
+    gas_used: Mapped[int | None]
+    effective_gas_price: Mapped[int | None] = mapped_column(BaseUnits)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingflow.db.models.base import Base, CreatedAt, UpdatedAt, UuidPk, one_of
@@ -36,6 +36,7 @@ class VaultDeployment(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "request_key"),
         CheckConstraint(one_of("status", DEPLOYMENT_STATUSES), name="status"),
+        Index("ix_vault_deployments_open", "created_at", postgresql_where="status NOT IN ('verified', 'failed')"),
     )
 
     id: Mapped[UuidPk]

@@ -1,0 +1,43 @@
+"""The vault factory: where a vault will be, how to make it, and whether an address is one."""
+
+from __future__ import annotations
+
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.errors import Refused
+from tradingflow.core.evm import to_bytes
+
+# What Clones.cloneDeterministicWithImmutableArgs puts on chain: EIP-1167 around the implementation's address, then the
+# ABI-encoded owner.
+_CLONE_HEAD = bytes.fromhex("363d3d373d3d3d363d73")
+_CLONE_TAIL = bytes.fromhex("5af43d82803e903d91602b57fd5bf3")
+
+
+class VaultFactoryContract:
+    """The factory of one chain. Raises Refused `no_vault_factory` where none is configured."""
+
+    def __init__(self, client: ChainClient) -> None:
+        if client.settings.vault_factory is None:
+            raise Refused("no_vault_factory", f"chain {client.chain_id} has no vault factory configured")
+        self._client = client
+        self.address = client.settings.vault_factory
+
+    async def predict_vault(self, owner: str, salt: str) -> str:
+        return str(await self._client.call("VaultFactory", self.address, "predictVault", owner, to_bytes(salt)))
+
+    async def is_vault(self, address: str) -> bool:
+        return bool(await self._client.call("VaultFactory", self.address, "isVault", address))
+
+    async def vault_count(self) -> int:
+        return int(await self._client.call("VaultFactory", self.address, "vaultCount"))
+
+    async def implementation(self) -> str:
+        return str(await self._client.call("VaultFactory", self.address, "implementation"))
+
+    def encode_create(self, owner: str, salt: str) -> bytes:
+        contract = self._client.contract("VaultFactory", self.address)
+        return bytes.fromhex(contract.encode_abi("createVault", [owner, to_bytes(salt)])[2:])
+
+
+def clone_code(implementation: str, owner: str) -> bytes:
+    """The exact runtime code of a vault of `owner` (EIP-1167 with one immutable argument)."""
+    return _CLONE_HEAD + to_bytes(implementation) + _CLONE_TAIL + to_bytes(owner).rjust(32, b"\0")

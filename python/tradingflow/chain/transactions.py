@@ -1,0 +1,160 @@
+"""Sending signed transactions and finding out what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import aiohttp
+from eth_typing import ChecksumAddress, HexStr
+from hexbytes import HexBytes
+from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.types import LogReceipt, TxParams
+
+from tradingflow.chain.client import ChainClient, node_message
+from tradingflow.core.errors import DependencyUnavailable
+
+
+class SendOutcome(StrEnum):
+    """What a node said to a signed transaction. Only `accepted` and `known` mean that it holds it now."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"
+    NONCE_TOO_LOW = "nonce_too_low"
+    UNDERPRICED = "underpriced"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    REFUSED = "refused"
+
+    @property
+    def is_held(self) -> bool:
+        return self in (SendOutcome.ACCEPTED, SendOutcome.KNOWN)
+
+
+# What nodes say (geth, erigon, nethermind, anvil), in lower case, and what it means. First match wins.
+_NODE_MESSAGES = (
+    ("already known", SendOutcome.KNOWN),
+    ("already imported", SendOutcome.KNOWN),
+    ("known transaction", SendOutcome.KNOWN),
+    ("alreadyknown", SendOutcome.KNOWN),
+    ("nonce too low", SendOutcome.NONCE_TOO_LOW),
+    ("oldnonce", SendOutcome.NONCE_TOO_LOW),
+    ("underpriced", SendOutcome.UNDERPRICED),
+    ("fee too low", SendOutcome.UNDERPRICED),
+    ("less than block base fee", SendOutcome.UNDERPRICED),
+    ("insufficient funds", SendOutcome.INSUFFICIENT_FUNDS),
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A transaction as it was mined. `gas_used` in gas, `effective_gas_price` in wei."""
+
+    transaction_hash: str
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    gas_used: int
+    effective_gas_price: int
+    logs: tuple[LogReceipt, ...]
+
+
+async def send_raw(client: ChainClient, raw: bytes) -> SendOutcome:
+    """Hand a signed transaction to the node. Harmless to repeat.
+
+    Raises DependencyUnavailable when the node does not answer: it may or may not have taken the transaction.
+    """
+    try:
+        await client.web3.eth.send_raw_transaction(HexBytes(raw))
+    except Web3RPCError as error:
+        return _meaning(node_message(error))
+    except (TimeoutError, aiohttp.ClientError, OSError, Web3Exception) as error:
+        raise DependencyUnavailable(
+            "rpc_unavailable", f"the RPC of chain {client.chain_id} failed: {type(error).__name__}"
+        ) from error
+    return SendOutcome.ACCEPTED
+
+
+def _meaning(message: str) -> SendOutcome:
+    lowered = message.lower()
+    return next((outcome for words, outcome in _NODE_MESSAGES if words in lowered), SendOutcome.REFUSED)
+
+
+async def find_receipt(client: ChainClient, transaction_hash: str) -> Receipt | None:
+    """The receipt, or None while the transaction is not mined (or no longer is)."""
+    found = await client.guard(_receipt_or_none(client, transaction_hash))
+    if found is None:
+        return None
+    return Receipt(
+        transaction_hash=transaction_hash,
+        block_number=int(found["blockNumber"]),
+        block_hash=HexBytes(found["blockHash"]).to_0x_hex(),
+        succeeded=int(found["status"]) == 1,
+        gas_used=int(found["gasUsed"]),
+        effective_gas_price=int(found["effectiveGasPrice"]),
+        logs=tuple(found["logs"]),
+    )
+
+
+async def _receipt_or_none(client: ChainClient, transaction_hash: str) -> Any:
+    try:
+        return await client.web3.eth.get_transaction_receipt(HexStr(transaction_hash))
+    except TransactionNotFound:
+        return None
+
+
+async def mined_nonce(client: ChainClient, address: str) -> int:
+    """How many transactions of `address` are mined: the nonce the chain takes next."""
+    count: int = await client.guard(client.web3.eth.get_transaction_count(cast("ChecksumAddress", address), "latest"))
+    return count
+
+
+async def pending_nonce(client: ChainClient, address: str) -> int:
+    """As `mined_nonce`, with what waits in this node's own pool."""
+    count: int = await client.guard(client.web3.eth.get_transaction_count(cast("ChecksumAddress", address), "pending"))
+    return count
+
+
+async def head_number(client: ChainClient) -> int:
+    number: int = await client.guard(client.web3.eth.get_block_number())
+    return number
+
+
+async def block_hash(client: ChainClient, number: int) -> str | None:
+    """The canonical hash at a height; None above the head."""
+    block = await client.guard(_block_or_none(client, number))
+    return None if block is None else HexBytes(block["hash"]).to_0x_hex()
+
+
+async def _block_or_none(client: ChainClient, number: int) -> Any:
+    try:
+        return await client.web3.eth.get_block(number)
+    except BlockNotFound:
+        return None
+
+
+async def estimate_gas(client: ChainClient, *, sender: str, to: str, data: bytes) -> int:
+    """Gas the call would use on top of the latest block. Raises CallReverted with the contract's reason."""
+    call: TxParams = {
+        "from": cast("ChecksumAddress", sender),
+        "to": cast("ChecksumAddress", to),
+        "data": HexBytes(data),
+    }
+    gas: int = await client.guard(client.web3.eth.estimate_gas(call))
+    return gas
+
+
+async def simulate(client: ChainClient, *, sender: str, to: str, data: bytes, block: int | None = None) -> bytes:
+    """What the call would return on top of a block. Raises CallReverted with the contract's reason."""
+    call: TxParams = {
+        "from": cast("ChecksumAddress", sender),
+        "to": cast("ChecksumAddress", to),
+        "data": HexBytes(data),
+    }
+    at = "latest" if block is None else block
+    returned = await client.guard(client.web3.eth.call(call, at))  # type: ignore[arg-type]
+    return bytes(returned)
+
+
+def _call(sender: str, to: str, data: bytes) -> TxParams:
+    return {"from": cast("ChecksumAddress", sender), "to": cast("ChecksumAddress", to), "data": HexBytes(data)}

@@ -1,0 +1,166 @@
+"""A vault as the executor speaks to it: what it allows, whether a trade was executed, how to ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from eth_typing import ChecksumAddress, HexStr
+from hexbytes import HexBytes
+from web3.types import EventData, FilterParams, LogReceipt
+
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.transactions import Receipt, simulate
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
+
+TRADE_EXECUTED_TOPIC = "0x" + keccak(b"TradeExecuted(bytes32,bytes32,address,address,uint256,uint256,address)").hex()
+# Nodes refuse log queries over too many blocks; a range they refuse is halved.
+LOG_RANGE_BLOCKS = 10_000
+
+
+@dataclass(frozen=True)
+class Swap:
+    """The argument of `executeSwap`, field by field. Amounts in base units, `deadline` in Unix seconds."""
+
+    trade_id: str
+    flow_id: str
+    router: str
+    path: bytes
+    amount_in: int
+    min_amount_out: int
+    deadline: int
+
+    def as_argument(self) -> tuple[bytes, bytes, str, bytes, int, int, int]:
+        return (
+            to_bytes(self.trade_id),
+            to_bytes(self.flow_id),
+            self.router,
+            self.path,
+            self.amount_in,
+            self.min_amount_out,
+            self.deadline,
+        )
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who may trade, until when. `address` is None when the owner named nobody."""
+
+    address: str | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class TokenPolicy:
+    """How much of a token the vault lets a trade, and a UTC day, sell. Base units."""
+
+    allowed: bool
+    per_trade_cap: int
+    per_day_cap: int
+    spent_today: int
+
+
+@dataclass(frozen=True)
+class ExecutedTrade:
+    """`TradeExecuted` as the chain has it: what really moved, in base units."""
+
+    trade_id: str
+    amount_in: int
+    amount_out: int
+    transaction_hash: str
+    block_number: int
+    block_hash: str
+
+
+class VaultContract:
+    """One vault on one chain."""
+
+    def __init__(self, client: ChainClient, address: str) -> None:
+        self._client = client
+        self.address = address
+
+    async def owner(self) -> str:
+        return str(await self._read("owner"))
+
+    async def operator(self) -> Operator:
+        address, expires_at = await asyncio.gather(self._read("operator"), self._read("operatorExpiresAt"))
+        # An owner may let an operator stay for ever: 2**64 - 1 lies beyond what datetime can say.
+        expiry = datetime.max.replace(tzinfo=UTC) if expires_at >= 2**37 else datetime.fromtimestamp(expires_at, UTC)
+        return Operator(None if address == ZERO_ADDRESS else str(address), expiry)
+
+    async def is_paused(self) -> bool:
+        return bool(await self._read("paused"))
+
+    async def router_kind(self, router: str) -> int:
+        return int(await self._read("routerKind", router))
+
+    async def token_policy(self, token: str) -> TokenPolicy:
+        return TokenPolicy(*await self._read("tokenPolicy", token))
+
+    async def trade_used(self, trade_id: str) -> bool:
+        """Whether the trade was executed, on the latest block."""
+        return bool(await self._read("tradeUsed", to_bytes(trade_id)))
+
+    def encode_swap(self, swap: Swap) -> bytes:
+        encoded = self._client.contract("Vault", self.address).encode_abi("executeSwap", [swap.as_argument()])
+        return bytes.fromhex(encoded[2:])
+
+    async def simulate_swap(self, swap: Swap, sender: str, *, block: int | None = None) -> int:
+        """What the vault would receive now. Raises CallReverted with the vault's own reason."""
+        returned = await simulate(
+            self._client, sender=sender, to=self.address, data=self.encode_swap(swap), block=block
+        )
+        return int.from_bytes(returned[:32])
+
+    def executed_trade(self, receipt: Receipt, trade_id: str) -> ExecutedTrade | None:
+        """The vault's own event in a receipt; events of other addresses do not count."""
+        for log in receipt.logs:
+            if log["address"] == self.address and _topics(log)[:2] == [TRADE_EXECUTED_TOPIC, trade_id]:
+                return self._decode(log)
+        return None
+
+    async def find_executed_trade(self, trade_id: str, first_block: int, last_block: int) -> ExecutedTrade | None:
+        """Search the chain backwards for the trade's event."""
+        upper, span = last_block, LOG_RANGE_BLOCKS
+        while upper >= first_block:
+            lower = max(first_block, upper - span + 1)
+            try:
+                logs = await self._client.guard(self._client.web3.eth.get_logs(self._filter(trade_id, lower, upper)))
+            except DependencyUnavailable as error:
+                if error.code != "rpc_error" or span == 1:
+                    raise
+                span //= 2
+                continue
+            if logs:
+                return self._decode(logs[0])
+            upper = lower - 1
+        return None
+
+    def _filter(self, trade_id: str, first_block: int, last_block: int) -> FilterParams:
+        return {
+            "address": cast("ChecksumAddress", self.address),
+            "topics": [HexStr(TRADE_EXECUTED_TOPIC), HexStr(trade_id)],
+            "fromBlock": first_block,
+            "toBlock": last_block,
+        }
+
+    def _decode(self, log: LogReceipt) -> ExecutedTrade:
+        event: EventData = self._client.contract("Vault", self.address).events["TradeExecuted"]().process_log(log)
+        return ExecutedTrade(
+            trade_id="0x" + bytes(event["args"]["tradeId"]).hex(),
+            amount_in=int(event["args"]["amountIn"]),
+            amount_out=int(event["args"]["amountOut"]),
+            transaction_hash=HexBytes(log["transactionHash"]).to_0x_hex(),
+            block_number=int(log["blockNumber"]),
+            block_hash=HexBytes(log["blockHash"]).to_0x_hex(),
+        )
+
+    async def _read(self, function: str, *args: Any) -> Any:
+        return await self._client.call("Vault", self.address, function, *args)
+
+
+def _topics(log: LogReceipt) -> list[str]:
+    return [HexBytes(topic).to_0x_hex() for topic in log["topics"]]
