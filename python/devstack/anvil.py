@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devstack.daemon import Daemon
 from devstack.errors import DevstackError, ServerMissing
 from devstack.ports import LOOPBACK
 from devstack.server import Server
@@ -52,6 +51,11 @@ class Anvil(Server):
         """Its JSON-RPC endpoint."""
         return f"http://{LOOPBACK}:{self.port}"
 
+    @property
+    def shown_url(self) -> str:
+        """The same; it holds no secret."""
+        return self.url
+
     def rpc(self, method: str, *params: object) -> Any:
         """The result of one JSON-RPC call; raises DevstackError when the node refuses it."""
         request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -71,9 +75,6 @@ class Anvil(Server):
             return bool(self.rpc("eth_chainId") == hex(CHAIN_ID))
         except (OSError, http.client.HTTPException, ValueError):
             return False
-
-    def _daemon(self) -> Daemon:
-        return Daemon(self.name, self.data_dir, port=self.port, url=self.url)
 
     def start(self) -> None:
         """As for every server; with `persistent` it goes on from the last complete state."""

@@ -30,6 +30,7 @@ class ProcessRecord:
     stop_signal: int
     port: int | None = None
     url: str | None = None
+    ready_url: str | None = None
 
     @property
     def identity(self) -> ProcessIdentity:
@@ -44,6 +45,12 @@ class ProcessRecord:
         except (OSError, ValueError, TypeError):
             return None
 
+    def write(self, directory: Path) -> None:
+        """Put it into a directory, in one step: a reader sees the old record or the new one."""
+        draft = directory / f"{RECORD_FILE}.new"
+        draft.write_text(json.dumps(asdict(self)))
+        draft.replace(directory / RECORD_FILE)
+
 
 class Daemon:
     """Starts, watches and ends one process, and knows it again after a restart of ourselves."""
@@ -56,12 +63,14 @@ class Daemon:
         stop_signal: signal.Signals = signal.SIGTERM,
         port: int | None = None,
         url: str | None = None,
+        ready_url: str | None = None,
     ) -> None:
         self.name = name
         self.directory = directory
         self._stop_signal = stop_signal
         self._port = port
         self._url = url
+        self._ready_url = ready_url
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -132,7 +141,7 @@ class Daemon:
         identity = ProcessIdentity.of(pid)
         if identity is None:
             return
-        record = ProcessRecord(
+        ProcessRecord(
             name=self.name,
             pid=pid,
             start_ticks=identity.start_ticks,
@@ -141,10 +150,8 @@ class Daemon:
             stop_signal=int(self._stop_signal),
             port=self._port,
             url=self._url,
-        )
-        draft = self.directory / f"{RECORD_FILE}.new"
-        draft.write_text(json.dumps(asdict(record)))
-        draft.replace(self.directory / RECORD_FILE)
+            ready_url=self._ready_url,
+        ).write(self.directory)
 
 
 def stop_process(record: ProcessRecord, timeout_s: float) -> bool:

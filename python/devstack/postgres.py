@@ -48,6 +48,11 @@ class PostgresServer(Server):
         """`postgresql+asyncpg://tradingflow:password@127.0.0.1:port/tradingflow`."""
         return self.url_for(DATABASE)
 
+    @property
+    def shown_url(self) -> str:
+        """`postgresql://tradingflow@127.0.0.1:port/tradingflow`."""
+        return f"postgresql://{USER}@{LOOPBACK}:{self.port}/{DATABASE}"
+
     def url_for(self, database: str) -> str:
         """The SQLAlchemy URL of one of its databases."""
         return f"postgresql+asyncpg://{USER}:{self.password}@{LOOPBACK}:{self.port}/{database}"
@@ -90,7 +95,7 @@ class PostgresServer(Server):
 
     def _daemon(self) -> Daemon:
         # SIGINT is the "fast" shutdown: sessions are ended, the data is written down.
-        return Daemon(self.name, self.data_dir, stop_signal=signal.SIGINT, port=self.port)
+        return Daemon(self.name, self.data_dir, stop_signal=signal.SIGINT, port=self.port, url=self.shown_url)
 
     def _prepare(self) -> None:
         if not (self._cluster / "PG_VERSION").exists():

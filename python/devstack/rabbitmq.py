@@ -54,8 +54,8 @@ class RabbitMQServer(Server):
     stop_timeout_s = 40
 
     def __init__(self, data_dir: Path, ports: RabbitMQPorts) -> None:
-        super().__init__(data_dir, ports.amqp)
         self._ports = ports
+        super().__init__(data_dir, ports.amqp)
         self._epmd = Daemon("rabbitmq-epmd", self.data_dir / "epmd", port=ports.epmd)
 
     @property
@@ -73,7 +73,7 @@ class RabbitMQServer(Server):
         return f"amqp://{USER}:{self.password}@{LOOPBACK}:{self.port}/{quote(virtual_host, safe='')}"
 
     @property
-    def management_url(self) -> str:
+    def shown_url(self) -> str:
         """Where a person looks at queues in a browser; the login is `tradingflow` and the password."""
         return f"http://{LOOPBACK}:{self._ports.management}"
 

@@ -47,6 +47,11 @@ class RedisServer(Server):
         """`redis://:password@127.0.0.1:port/0`."""
         return self.url_for(0)
 
+    @property
+    def shown_url(self) -> str:
+        """`redis://127.0.0.1:port/0`."""
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
     def url_for(self, database: int) -> str:
         """The URL of one of its numbered databases."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/{database}"

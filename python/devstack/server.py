@@ -1,15 +1,12 @@
 """What the four data servers have in common: prepare, start until ready, stop, kill, restart."""
 
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
 from devstack.daemon import Daemon
-from devstack.errors import ServerFailed
 from devstack.ports import require_free
-
-READY_POLL_INTERVAL_S = 0.03
+from devstack.readiness import wait_until_ready
 
 
 class Server(ABC):
@@ -33,6 +30,11 @@ class Server(ABC):
     def url(self) -> str:
         """Where clients connect; holds the password where there is one."""
 
+    @property
+    @abstractmethod
+    def shown_url(self) -> str:
+        """What a person is shown: the URL without the password."""
+
     @abstractmethod
     def is_ready(self) -> bool:
         """Whether the running server answers clients now."""
@@ -46,7 +48,7 @@ class Server(ABC):
         """Spawn the process through `self.daemon`."""
 
     def _daemon(self) -> Daemon:
-        return Daemon(self.name, self.data_dir, port=self.port)
+        return Daemon(self.name, self.data_dir, port=self.port, url=self.shown_url)
 
     @property
     def is_alive(self) -> bool:
@@ -68,7 +70,7 @@ class Server(ABC):
             self.data_dir.mkdir(parents=True, exist_ok=True)
             self._prepare()
             self._launch()
-        self._wait_until_ready()
+        wait_until_ready(self.daemon, self.is_ready, timeout_s=self.ready_timeout_s, advice=self.advice)
 
     def stop(self) -> bool:
         """End it gracefully; False when it had to be killed after the time-out."""
@@ -86,16 +88,3 @@ class Server(ABC):
         """Stop it and start it with the same data on the same port."""
         self.stop()
         self.start()
-
-    def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self.ready_timeout_s
-        while not self.is_ready():
-            if not self.is_alive:
-                raise self._failure(f"ended while starting (exit code {self.daemon.exit_code})")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise self._failure(f"was not ready within {self.ready_timeout_s:.0f} s")
-            time.sleep(READY_POLL_INTERVAL_S)
-
-    def _failure(self, what: str) -> ServerFailed:
-        return ServerFailed(self.name, what, self.daemon.log_file, self.daemon.log_tail(), self.advice)

@@ -4,26 +4,21 @@ Sessions share the servers; tests never share data. `database_url`, `redis_url`,
 empty for every test that asks for them.
 """
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from devstack.anvil import Anvil
 from devstack.private_servers import PrivateServers
+from devstack.run_lock import end_on_sigterm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def pytest_configure() -> None:
     """End on SIGTERM (a CI time-out) as on Ctrl-C, so that the servers are stopped then, too."""
-
-    def interrupt(signal_number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    end_on_sigterm()
 
 
 @pytest.fixture(scope="session")
