@@ -61,10 +61,10 @@ contract VaultHandler {
         _swapDirect(!sellEth, got);
     }
 
-    /// @notice Swaps through a router of its own that the owner was talked into allowing.
+    /// @notice Swaps below the fair price through a router of its own that the owner was talked into allowing.
     function operatorSteals(uint256 id, bool sellEth, uint256 amount, uint256 pay) external {
         (, uint256 fairOut) = _terms(sellEth, amount);
-        _attack(_parts.thief, id, sellEth, amount, 1 + pay % (fairOut + 1), 60);
+        _attack(_parts.thief, id, sellEth, amount, 1 + fairOut * (9_000 + pay % 1_001) / 10_000, 60);
     }
 
     /// @notice Repeats the last trade with the same id.
@@ -105,15 +105,15 @@ contract VaultHandler {
         TestToken token = eth ? _parts.eth18 : _parts.usd6;
         uint256 balance = token.balanceOf(address(_parts.vault));
         if (balance == 0) return;
-        amount = 1 + amount % balance;
+        amount = 1 + amount % (1 + balance / 2);
         vm.prank(_parts.owner);
         _parts.vault.withdraw(address(token), amount, _parts.owner);
         held[address(token)] -= amount;
     }
 
-    function ownerPausesOrNot(bool stop) external {
+    function ownerPausesOrNot(uint256 dice) external {
         vm.prank(_parts.owner);
-        if (stop) _parts.vault.pause();
+        if (dice % 8 == 0) _parts.vault.pause();
         else _parts.vault.unpause();
     }
 
@@ -125,7 +125,7 @@ contract VaultHandler {
     // ------------------------------------------------------------------ the world
 
     function timePasses(uint256 wait) external {
-        vm.warp(block.timestamp + wait % 9 hours);
+        vm.warp(block.timestamp + wait % 20 hours);
     }
 
     // ------------------------------------------------------------------ the books
@@ -142,7 +142,7 @@ contract VaultHandler {
     {
         (amount,) = _terms(sellEth, amount);
         bytes32 tradeId = bytes32(id % TRADE_IDS);
-        _execute(_swap(router, tradeId, sellEth, amount, minOut, deadline % 200));
+        _execute(_swap(router, tradeId, sellEth, amount, minOut, deadline % 130));
     }
 
     function _execute(IVault.Swap memory s) private {
