@@ -29,6 +29,7 @@ def upgrade() -> None:
         "chain_cursors",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("next_block", sa.BigInteger(), nullable=False),
+        sa.Column("next_final_block", sa.BigInteger(), nullable=False),
         sa.Column("halted_reason", sa.String(), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("chain_id", name=op.f("pk_chain_cursors")),
@@ -80,6 +81,8 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("from_block", sa.BigInteger(), nullable=False),
         sa.Column("discovered_by", EvmAddress(), nullable=True),
+        sa.Column("live_from", sa.BigInteger(), nullable=True),
+        sa.Column("history_next", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("chain_id", "address", name=op.f("pk_monitored_contracts")),
     )
     op.create_table(
@@ -352,6 +355,7 @@ def upgrade() -> None:
         sa.Column("amount_out", BaseUnits(), nullable=True),
         sa.Column("transaction_hash", Hash32(), nullable=True),
         sa.Column("block_number", sa.BigInteger(), nullable=True),
+        sa.Column("block_hash", Hash32(), nullable=True),
         sa.Column("failure_code", sa.String(), nullable=True),
         sa.Column("failure_detail", sa.String(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
@@ -378,7 +382,7 @@ def upgrade() -> None:
         "trades",
         ["chain_id", "vault_address"],
         unique=True,
-        postgresql_where="status = 'submitted'",
+        postgresql_where="status = 'submitted' AND settled_at IS NULL",
     )
     op.create_table(
         "cycles",
@@ -433,7 +437,9 @@ def downgrade() -> None:
     op.drop_table("node_tasks")
     op.drop_index("ix_cycles_open", table_name="cycles", postgresql_where="status = 'running'")
     op.drop_table("cycles")
-    op.drop_index("uq_trades_in_flight", table_name="trades", postgresql_where="status = 'submitted'")
+    op.drop_index(
+        "uq_trades_in_flight", table_name="trades", postgresql_where="status = 'submitted' AND settled_at IS NULL"
+    )
     op.drop_index(op.f("ix_trades_vault_address"), table_name="trades")
     op.drop_index("ix_trades_user_id_created_at", table_name="trades")
     op.drop_index("ix_trades_unsettled", table_name="trades", postgresql_where="finalized_at IS NULL")

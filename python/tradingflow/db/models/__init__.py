@@ -1,6 +1,6 @@
 """All tables. Importing this package fills the one metadata Alembic compares with."""
 
-from tradingflow.db.models.account import AuthSession, User, Wallet
+from tradingflow.db.models.account import AuthSession, RefreshToken, User, Wallet
 from tradingflow.db.models.base import Base
 from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
 from tradingflow.db.models.flow import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule
@@ -22,6 +22,7 @@ __all__ = [
     "MonitoredContract",
     "NodeTask",
     "OutboxMessage",
+    "RefreshToken",
     "Schedule",
     "Signer",
     "Token",

@@ -1,11 +1,11 @@
-"""Who owns things: users and the wallets they signed in with."""
+"""Who owns things: users, the wallets they signed in with, their sessions."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingflow.db.models.base import Base, CreatedAt, UuidPk
@@ -32,15 +32,26 @@ class Wallet(Base):
 
 
 class AuthSession(Base):
-    """One sign-in. Its refresh token is stored only as a SHA-256; a rotated-away hash that comes back revokes it."""
+    """One sign-in, kept alive by its refresh tokens until `expires_at`; `revoked_at` ends it for good."""
 
     __tablename__ = "auth_sessions"
-    __table_args__ = (Index("ix_auth_sessions_user_id", "user_id"),)
 
     id: Mapped[UuidPk]
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     wallet_address: Mapped[str] = mapped_column(EvmAddress)
-    refresh_hash: Mapped[bytes] = mapped_column(unique=True)
+    client: Mapped[str | None]
     created_at: Mapped[CreatedAt]
-    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None]
+
+
+class RefreshToken(Base):
+    """SHA-256 of a refresh token. Used ones stay until the session ends: one that comes back was stolen."""
+
+    __tablename__ = "refresh_tokens"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    session_id: Mapped[UUID] = mapped_column(ForeignKey("auth_sessions.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[CreatedAt]
+    used_at: Mapped[datetime | None]

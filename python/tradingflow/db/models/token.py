@@ -10,6 +10,8 @@ from tradingflow.db.types import EvmAddress
 
 
 class Token(Base):
+    """`decimals` is NULL when the contract does not say: amounts of it then have no human form and no value."""
+
     __tablename__ = "tokens"
     __table_args__ = (UniqueConstraint("chain_id", "address"),)
 
@@ -18,5 +20,5 @@ class Token(Base):
     address: Mapped[str] = mapped_column(EvmAddress)
     symbol: Mapped[str | None]
     name: Mapped[str | None]
-    decimals: Mapped[int] = mapped_column(Integer)
+    decimals: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[CreatedAt]

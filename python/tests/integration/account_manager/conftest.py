@@ -1,0 +1,185 @@
+"""The Account Manager's app on real PostgreSQL, Redis, RabbitMQ and a real chain, spoken to over HTTP (ASGI)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from eth_account.signers.local import LocalAccount
+from fastapi import FastAPI
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from devstack.anvil import CHAIN_ID, MNEMONIC, Anvil
+from devstack.uniswap import LocalMarket, deploy_market
+from devstack.vaults import deploy_factory
+from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.server import create_app
+from tradingflow.core.clock import SimulatedClock
+from tradingflow.core.config import AccountManagerSettings, ChainSettings
+from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+BASE_URL = "http://127.0.0.1:7000"
+
+
+def wallet(index: int) -> LocalAccount:
+    """One of the development phrase's accounts, funded on anvil."""
+    Account.enable_unaudited_hdwallet_features()
+    account: LocalAccount = Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
+    return account
+
+
+def sign(account: LocalAccount, message: str) -> str:
+    return "0x" + account.sign_message(encode_defunct(text=message)).signature.hex().removeprefix("0x")
+
+
+@dataclass
+class Session:
+    """A signed-in caller."""
+
+    http: httpx.AsyncClient
+    account: LocalAccount
+    user_id: UUID
+    access_token: str
+    refresh_token: str
+
+    async def get(self, path: str, **params: Any) -> httpx.Response:
+        return await self.http.get(path, params=params, headers=self.headers)
+
+    async def post(self, path: str, body: Any = None) -> httpx.Response:
+        return await self.http.post(path, json=body, headers=self.headers)
+
+    async def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return await self.http.request(method, path, json=body, headers=self.headers)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+
+class SignIn(Protocol):
+    async def __call__(self, account: LocalAccount) -> Session: ...
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    """Starts at the real time, so that what PostgreSQL and Redis stamp themselves fits."""
+    return SimulatedClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def chain_settings(anvil: Anvil) -> ChainSettings:
+    """A chain without our contracts; `platform` tests override it with a whole market."""
+    return ChainSettings(chain_id=CHAIN_ID, name="local", rpc_urls=(anvil.url,))
+
+
+@pytest.fixture
+async def market(anvil: Anvil) -> LocalMarket:
+    return await deploy_market(anvil.url, REPOSITORY)
+
+
+@pytest.fixture
+async def market_chain(anvil: Anvil, market: LocalMarket) -> ChainSettings:
+    return ChainSettings(
+        chain_id=CHAIN_ID,
+        name="local",
+        rpc_urls=(anvil.url,),
+        vault_factory=await deploy_factory(anvil.url, REPOSITORY, market.weth),
+        swap_router=market.swap_router,
+        quoter=market.quoter,
+        pools=(market.pool,),
+        quote_token=market.quote_token,
+    )
+
+
+@pytest.fixture
+def settings(
+    database_url: str, redis_url: str, rabbitmq_url: str, chain_settings: ChainSettings
+) -> AccountManagerSettings:
+    return AccountManagerSettings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
+        rabbitmq_url=SecretStr(rabbitmq_url),
+        chains=(chain_settings,),
+        cycle_partitions=2,
+    )
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http:
+            yield http
+
+
+@pytest.fixture
+async def app(settings: AccountManagerSettings, clock: SimulatedClock) -> FastAPI:
+    return create_app(settings, clock)
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(app) as client:
+        yield client
+
+
+@pytest.fixture
+def parts(app: FastAPI, http: httpx.AsyncClient) -> Parts:
+    found: Parts = app.state.parts
+    return found
+
+
+@pytest.fixture
+async def engine(settings: AccountManagerSettings) -> AsyncIterator[AsyncEngine]:
+    engine = make_engine(settings, application="test")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: AsyncEngine) -> SessionFactory:
+    return make_session_factory(engine)
+
+
+async def request_nonce(http: httpx.AsyncClient, account: LocalAccount) -> dict[str, str]:
+    answer = await http.post("/auth/nonce", json={"address": account.address, "chain_id": CHAIN_ID})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, str] = answer.json()
+    return body
+
+
+async def login(http: httpx.AsyncClient, message: str, signature: str) -> httpx.Response:
+    return await http.post("/auth/login", json={"message": message, "signature": signature})
+
+
+@pytest.fixture
+def sign_in(http: httpx.AsyncClient) -> SignIn:
+    async def sign_in(account: LocalAccount) -> Session:
+        message = (await request_nonce(http, account))["message"]
+        answer = await login(http, message, sign(account, message))
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        return Session(http, account, UUID(body["user_id"]), body["access_token"], body["refresh_token"])
+
+    return sign_in
+
+
+@pytest.fixture
+async def alice(sign_in: SignIn) -> Session:
+    return await sign_in(wallet(1))
+
+
+@pytest.fixture
+async def mallory(sign_in: SignIn) -> Session:
+    return await sign_in(wallet(2))

@@ -1,0 +1,201 @@
+"""Asking for a vault and building its owner's transactions, against real contracts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, insert, select
+from web3 import AsyncHTTPProvider, AsyncWeb3
+
+from devstack.anvil import CHAIN_ID, Anvil
+from devstack.uniswap import Artifacts, Deployer, LocalMarket
+from tests.integration.account_manager.conftest import REPOSITORY, Session, wallet
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Signer, Token, Vault, VaultDeployment
+
+OPERATOR = wallet(5).address
+ONE = 10**18
+
+
+@pytest.fixture
+def chain_settings(market_chain: ChainSettings) -> ChainSettings:
+    return market_chain
+
+
+@pytest.fixture
+async def owner(anvil: Anvil) -> AsyncIterator[Deployer]:
+    """The chain as alice's own wallet (account 1) sends to it."""
+    web3 = AsyncWeb3(AsyncHTTPProvider(anvil.url))
+    yield Deployer(web3, Artifacts(REPOSITORY), wallet(1).address)
+    await web3.provider.disconnect()
+
+
+@pytest.fixture
+async def vault(owner: Deployer, alice: Session, market_chain: ChainSettings, sessions: SessionFactory) -> str:
+    """Alice's vault, deployed and registered as the deployment job would."""
+    assert market_chain.vault_factory
+    factory = owner.at("VaultFactory", market_chain.vault_factory)
+    await owner.send(factory.functions.createVault(owner.account, b"\1" * 32))
+    address = str(await factory.functions.predictVault(owner.account, b"\1" * 32).call())
+    async with sessions.begin() as session:
+        await session.execute(insert(Signer).values(chain_id=CHAIN_ID, address=OPERATOR, next_nonce=0))
+        session.add(
+            Vault(
+                user_id=alice.user_id,
+                chain_id=CHAIN_ID,
+                address=address,
+                owner_address=owner.account,
+                factory=market_chain.vault_factory,
+                created_block=1,
+            )
+        )
+    return address
+
+
+async def send_all(owner: Deployer, transactions: list[dict[str, Any]]) -> None:
+    for step in transactions:
+        call = {k: step[k] for k in ("to", "data")} | {"value": int(step["value"]), "gas": int(step["gas"])}
+        sent = await owner.web3.eth.send_transaction({"from": owner.account, **call})  # type: ignore[typeddict-item]
+        receipt = await owner.web3.eth.wait_for_transaction_receipt(sent)
+        assert receipt["status"] == 1, step["description"]
+
+
+async def test_a_vault_is_accepted_with_the_address_the_factory_will_give_it(
+    alice: Session, owner: Deployer, market_chain: ChainSettings, sessions: SessionFactory
+) -> None:
+    answer = await alice.post("/evm/vaults/create", {"chain_id": CHAIN_ID, "request_key": "first"})
+    assert answer.status_code == 202, answer.text
+    task = answer.json()
+    assert task["status"] == "queued"
+    assert int(task["gas_estimate"]) > 50_000
+    async with sessions() as session:
+        row = (await session.scalars(select(VaultDeployment))).one()
+    factory = owner.at("VaultFactory", market_chain.vault_factory or "")
+    await owner.send(factory.functions.createVault(alice.account.address, bytes.fromhex(row.salt[2:])))
+    assert await factory.functions.isVault(task["predicted_address"]).call()
+    polled = await alice.get(f"/evm/vaults/tasks/{task['task_id']}")
+    assert polled.json()["predicted_address"] == task["predicted_address"]
+
+
+async def test_a_repeated_request_key_is_the_same_deployment(alice: Session, sessions: SessionFactory) -> None:
+    body = {"chain_id": CHAIN_ID, "request_key": "once"}
+    first, second = await alice.post("/evm/vaults/create", body), await alice.post("/evm/vaults/create", body)
+    assert first.json()["task_id"] == second.json()["task_id"]
+    async with sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(VaultDeployment)) == 1
+
+
+async def test_a_vault_for_somebody_elses_wallet_is_refused(alice: Session) -> None:
+    body = {"chain_id": CHAIN_ID, "owner_address": wallet(7).address}
+    answer = await alice.post("/evm/vaults/create", body)
+    assert (answer.status_code, answer.json()["error"]) == (403, "not_your_wallet")
+
+
+async def test_the_owner_allows_the_operator_deposits_and_withdraws_with_the_built_transactions(
+    alice: Session, owner: Deployer, vault: str, market: LocalMarket
+) -> None:
+    base = f"/evm/vaults/{CHAIN_ID}/{vault}"
+    expires = datetime.now(UTC) + timedelta(days=30)
+    policy = {
+        "operator": {"expires_at": expires.isoformat()},
+        "tokens": [
+            {"token": market.base_token, "per_trade_cap": str(ONE), "per_day_cap": str(5 * ONE)},
+            {"token": market.quote_token},
+        ],
+        "cooldown_s": 1,
+    }
+    built = await alice.post(f"{base}/transactions/policy", policy)
+    assert built.status_code == 200, built.text
+    assert len(built.json()["transactions"]) == 1
+    await send_all(owner, built.json()["transactions"])
+    token = owner.at("TestToken", market.base_token)
+    await owner.send(token.functions.mint(owner.account, 10 * ONE))
+    deposit = await alice.post(f"{base}/transactions/deposit", {"token": market.base_token, "amount": str(10 * ONE)})
+    assert [t["to"] for t in deposit.json()["transactions"]] == [market.base_token, vault]
+    await send_all(owner, deposit.json()["transactions"])
+    on_chain = owner.at("Vault", vault)
+    assert await token.functions.balanceOf(vault).call() == 10 * ONE
+    assert await on_chain.functions.operator().call() == OPERATOR
+    assert await on_chain.functions.routerKind(market.swap_router).call() == 1
+    assert await on_chain.functions.tokenPolicy(market.base_token).call() == [True, ONE, 5 * ONE, 0]
+    for step in ("pause", "unpause", "revoke-operator"):
+        await send_all(owner, (await alice.post(f"{base}/transactions/{step}")).json()["transactions"])
+    assert await on_chain.functions.operator().call() == ZERO_ADDRESS
+    withdraw = await alice.post(f"{base}/transactions/withdraw", {"token": market.base_token})
+    await send_all(owner, withdraw.json()["transactions"])
+    assert await token.functions.balanceOf(owner.account).call() == 10 * ONE
+
+
+async def test_native_currency_is_deposited_and_valued_as_its_wrapped_token(
+    alice: Session, owner: Deployer, vault: str
+) -> None:
+    base = f"/evm/vaults/{CHAIN_ID}/{vault}"
+    deposit = await alice.post(f"{base}/transactions/deposit", {"token": ZERO_ADDRESS, "amount": str(ONE)})
+    await send_all(owner, deposit.json()["transactions"])
+    portfolio = (await alice.get(f"{base}/portfolio")).json()
+    native = next(p for p in portfolio["positions"] if p["token"] == ZERO_ADDRESS)
+    assert (native["amount"], native["price"], native["reason"]) == ("1", None, "no_pool")
+    assert portfolio["value"] is None
+    assert portfolio["reason"].startswith("no_pool")
+
+
+async def test_a_vault_is_worth_its_balances_at_the_pool_price(
+    alice: Session, owner: Deployer, vault: str, market: LocalMarket, sessions: SessionFactory
+) -> None:
+    base, quote = owner.at("TestToken", market.base_token), owner.at("TestToken", market.quote_token)
+    await owner.send(base.functions.mint(vault, 2 * ONE))
+    await owner.send(quote.functions.mint(vault, 500 * 10**6))
+    answer = await alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio")
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    positions = {p["token"]: p for p in body["positions"]}
+    assert positions[market.base_token]["amount"] == "2"
+    assert positions[market.quote_token]["value"] == "500"
+    price = Decimal(positions[market.base_token]["price"])
+    assert price > 1
+    with localcontext(prec=100):
+        assert Decimal(body["value"]) == 500 + 2 * price
+    whole = (await alice.get("/portfolio")).json()
+    assert whole["totals"][0]["value"] == body["value"]
+    async with sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Token)) == 2
+
+
+async def test_the_vault_is_read_with_its_policy(alice: Session, owner: Deployer, vault: str) -> None:
+    answer = await alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["owner_address"] == alice.account.address
+    assert answer.json()["operator"] is None
+    assert answer.json()["paused"] is False
+    assert [v["address"] for v in (await alice.get("/evm/vaults")).json()] == [vault]
+
+
+async def test_a_foreign_vault_does_not_exist(mallory: Session, vault: str) -> None:
+    for path in ("", "/portfolio", "/operations"):
+        assert (await mallory.get(f"/evm/vaults/{CHAIN_ID}/{vault}{path}")).status_code == 404
+    answer = await mallory.post(f"/evm/vaults/{CHAIN_ID}/{vault}/transactions/pause")
+    assert answer.status_code == 404
+    assert (await mallory.get(f"/evm/vaults/tasks/{uuid4()}")).status_code == 404
+
+
+async def test_the_operator_is_named_once_an_executor_has_registered(
+    alice: Session, vault: str, sessions: SessionFactory
+) -> None:
+    answer = await alice.get(f"/evm/vaults/{CHAIN_ID}/operator")
+    assert answer.json() == {"chain_id": CHAIN_ID, "operator": OPERATOR}
+
+
+async def test_a_withdrawal_that_would_revert_is_refused_when_it_is_built(
+    alice: Session, vault: str, market: LocalMarket
+) -> None:
+    answer = await alice.post(
+        f"/evm/vaults/{CHAIN_ID}/{vault}/transactions/withdraw", {"token": market.base_token, "amount": "1"}
+    )
+    assert answer.status_code == 409

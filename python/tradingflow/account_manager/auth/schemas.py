@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from tradingflow.account_manager.auth.siwe import MAX_MESSAGE_BYTES
+from tradingflow.account_manager.fields import ChainId, EvmAddressField, RequestModel, ResponseModel
+
+# A contract wallet may answer for many keys: signatures of several kilobytes are in use.
+MAX_SIGNATURE_HEX = 2 + 2 * 16_384
+
+
+class NonceRequest(RequestModel):
+    address: EvmAddressField
+    chain_id: ChainId
+
+
+class NonceResponse(ResponseModel):
+    """`message` is ready to be signed as it is with `personal_sign`."""
+
+    nonce: str
+    message: str
+    expires_at: datetime
+
+
+class LoginRequest(RequestModel):
+    message: str = Field(min_length=1, max_length=MAX_MESSAGE_BYTES, description="EIP-4361 message, exactly as signed")
+    signature: str = Field(max_length=MAX_SIGNATURE_HEX, pattern=r"^0x([0-9a-fA-F]{2})+$")
+
+
+class RefreshRequest(RequestModel):
+    refresh_token: str = Field(min_length=1, max_length=256)
+
+
+class TokenResponse(ResponseModel):
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme's name
+    expires_in: int = Field(description="Seconds the access token lives")
+    user_id: UUID
+
+
+class JwksResponse(ResponseModel):
+    """RFC 7517."""
+
+    keys: list[dict[str, Any]]

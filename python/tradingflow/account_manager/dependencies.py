@@ -1,0 +1,34 @@
+"""What a route may ask for. The transaction is here: opened before the route, committed after it, before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.parts import Parts
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+TheParts = Annotated[Parts, Depends(parts_of)]
+
+
+async def _transaction(parts: TheParts) -> AsyncIterator[AsyncSession]:
+    async with parts.sessions() as session, session.begin():
+        yield session
+
+
+async def _reads(parts: TheParts) -> AsyncIterator[AsyncSession]:
+    async with parts.reads() as session:
+        yield session
+
+
+# scope="function": a client that was answered may rely on the commit.
+Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
+Reads = Annotated[AsyncSession, Depends(_reads, scope="function")]

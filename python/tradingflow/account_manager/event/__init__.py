@@ -1,0 +1,1 @@
+"""Decoded contract events, as the Monitor stored them."""

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from tradingflow.account_manager.dependencies import Reads, TheParts
+from tradingflow.account_manager.event import service
+from tradingflow.account_manager.event.repository import EventQuery
+from tradingflow.account_manager.event.schemas import EventResponse
+from tradingflow.account_manager.fields import BlockNumber, ChainId, EvmAddressField
+from tradingflow.account_manager.pagination import Cursor, Limit, Page
+from tradingflow.web.auth import CurrentUser
+from tradingflow.web.errors import ERROR_RESPONSES
+
+router = APIRouter(prefix="/events", tags=["events"], responses={s: ERROR_RESPONSES[s] for s in (401, 404)})
+
+
+@router.get("")
+async def search_events(
+    user: CurrentUser,
+    parts: TheParts,
+    session: Reads,
+    chain_id: Annotated[ChainId, Query()],
+    contract: Annotated[EvmAddressField | None, Query()] = None,
+    name: Annotated[str | None, Query(max_length=128, pattern=r"^\w+$")] = None,
+    from_block: Annotated[BlockNumber | None, Query()] = None,
+    to_block: Annotated[BlockNumber | None, Query()] = None,
+    order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[EventResponse]:
+    """Stored contract events; those of other users' vaults are left out."""
+    parts.settings.chain(chain_id)
+    query = EventQuery(chain_id, contract, name, from_block, to_block, order)
+    return await service.search(session, user.user_id, query, cursor, limit)

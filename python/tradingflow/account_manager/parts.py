@@ -1,0 +1,35 @@
+"""The parts of the running web process, wired once in `server.py` and handed to routes by `dependencies.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from tradingflow.account_manager.job_queue import JobQueue
+from tradingflow.account_manager.price.pools import PoolPrices
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.access_token import TokenSigner
+from tradingflow.core.clock import Clock
+from tradingflow.core.config import AccountManagerSettings
+from tradingflow.db.engine import SessionFactory
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`sessions` are transactions; `reads` run each statement by itself, for routes that change nothing."""
+
+    settings: AccountManagerSettings
+    clock: Clock
+    sessions: SessionFactory
+    reads: SessionFactory
+    redis: Redis
+    chains: dict[int, ChainClient]
+    prices: dict[int, PoolPrices]
+    signer: TokenSigner
+    jobs: JobQueue
+
+    def chain(self, chain_id: int) -> ChainClient:
+        """Raises InvalidInput for a chain we do not serve, naming those we do."""
+        self.settings.chain(chain_id)
+        return self.chains[chain_id]

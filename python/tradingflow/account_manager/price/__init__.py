@@ -1,0 +1,1 @@
+"""What tokens are worth in the chain's quote token."""

@@ -1,0 +1,158 @@
+"""The Account Manager's web process: `python -m tradingflow.account_manager.server`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tradingflow.account_manager.auth.endpoints import router as auth_router
+from tradingflow.account_manager.event.endpoints import router as event_router
+from tradingflow.account_manager.job_queue import JobQueue
+from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
+from tradingflow.account_manager.price.pools import PoolPrices
+from tradingflow.account_manager.token.endpoints import router as token_router
+from tradingflow.account_manager.trade.endpoints import router as trade_router
+from tradingflow.account_manager.user.endpoints import router as user_router
+from tradingflow.account_manager.vault.endpoints import router as vault_router
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.uniswap import UniswapReader
+from tradingflow.core.access_token import Principal, TokenSigner, TokenVerifier
+from tradingflow.core.clock import Clock, SystemClock
+from tradingflow.core.config import AccountManagerSettings
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.logging import configure_logging
+from tradingflow.db.engine import make_engine, make_session_factory
+from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
+from tradingflow.messaging.broker import Broker
+from tradingflow.web.app import Check, make_app
+from tradingflow.web.serve import serve
+
+LANE = "account_manager"
+ROUTERS = (auth_router, user_router, token_router, vault_router, portfolio_router, trade_router, event_router)
+
+
+class LocalAuthenticator:
+    """Verifies with the signer's own public keys: no request to ourselves."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    async def authenticate(self, credential: str) -> Principal:
+        return self._verifier.verify(credential)
+
+
+def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> FastAPI:
+    """The app with all its routes; its parts are connected while its lifespan runs."""
+    readiness: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            await _wire(app, settings, clock or SystemClock(), stack, readiness)
+            yield
+
+    app = make_app(
+        title="TradingFlow Account Manager",
+        description="Accounts, sign-in, vaults, tokens, prices, portfolio and trade history.",
+        lifespan=lifespan,
+        readiness=readiness,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+            max_age=600,
+        )
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def _wire(
+    app: FastAPI,
+    settings: AccountManagerSettings,
+    clock: Clock,
+    stack: AsyncExitStack,
+    readiness: dict[str, Check],
+) -> None:
+    engine = make_engine(settings, application="account_manager")
+    stack.push_async_callback(engine.dispose)
+    redis = Redis.from_url(settings.redis_dsn)
+    stack.push_async_callback(redis.aclose)
+    broker = await stack.enter_async_context(
+        Broker(settings.rabbitmq_dsn, name="account_manager", partitions=settings.cycle_partitions)
+    )
+    jobs = JobQueue(settings.rabbitmq_dsn)
+    stack.callback(jobs.close)
+    chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}
+    for client in chains.values():
+        stack.push_async_callback(client.close)
+    signer = TokenSigner(settings.jwt_seed.get_secret_value(), settings.jwt_issuer, settings.access_token_ttl_s, clock)
+    app.state.authenticator = LocalAuthenticator(TokenVerifier(signer.jwks(), settings.jwt_issuer, clock))
+    app.state.parts = Parts(
+        settings=settings,
+        clock=clock,
+        sessions=make_session_factory(engine),
+        reads=make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT")),
+        redis=redis,
+        chains=chains,
+        prices={i: PoolPrices(client.settings, UniswapReader(client)) for i, client in chains.items()},
+        signer=signer,
+        jobs=jobs,
+    )
+    readiness.update(_checks(engine, redis, broker, chains))
+    await stack.enter_async_context(_relaying(engine, broker))
+
+
+def _checks(engine: AsyncEngine, redis: Redis, broker: Broker, chains: dict[int, ChainClient]) -> dict[str, Check]:
+    async def postgres() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1 FROM alembic_version"))
+
+    async def redis_answers() -> None:
+        await redis.ping()
+
+    async def rabbitmq() -> None:
+        if not broker.is_connected:
+            raise DependencyUnavailable("rabbitmq_unavailable", "the connection to RabbitMQ is down")
+
+    return {
+        "postgres": postgres,
+        "redis": redis_answers,
+        "rabbitmq": rabbitmq,
+        **{f"chain_{chain_id}": client.verify_chain_id for chain_id, client in chains.items()},
+    }
+
+
+@asynccontextmanager
+async def _relaying(engine: AsyncEngine, broker: Broker) -> AsyncIterator[None]:
+    async def publish(messages: Sequence[OutgoingMessage]) -> None:
+        await broker.publish_all([(m.exchange, m.routing_key, m.message_id, m.body) for m in messages])
+
+    relay = asyncio.create_task(OutboxRelay(engine, LANE, publish).run(), name=f"outbox relay {LANE}")
+    try:
+        yield
+    finally:
+        relay.cancel()
+        with suppress(asyncio.CancelledError):
+            await relay
+
+
+def main() -> None:
+    settings = AccountManagerSettings()
+    configure_logging("account_manager", settings.log_level, json=settings.log_format == "json")
+    serve(create_app(settings), settings.account_manager_host, settings.account_manager_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The token registry, as the chain describes it."""

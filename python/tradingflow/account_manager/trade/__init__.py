@@ -1,0 +1,1 @@
+"""Trades: executing them once, and their history."""

@@ -1,0 +1,1 @@
+"""Vaults: deploying, reading, and the unsigned transactions of their owners."""

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from tradingflow.account_manager.fields import (
+    MAX_BIGINT,
+    BaseUnitsField,
+    ChainId,
+    EvmAddressField,
+    Hash32Field,
+    RequestModel,
+    ResponseModel,
+)
+from tradingflow.core.money import MAX_UINT256
+
+MAX_COOLDOWN_S = 2**24 - 1
+
+
+class CreateVaultRequest(RequestModel):
+    """`request_key` makes a repeated request the same deployment; `owner_address` is one of the caller's wallets."""
+
+    chain_id: ChainId
+    owner_address: EvmAddressField | None = Field(default=None, description="Default: the signed-in wallet")
+    request_key: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
+
+
+class DeploymentResponse(ResponseModel):
+    """A deployment's progress: queued, signed, broadcast, mined, verified, or failed with its reason."""
+
+    task_id: UUID = Field(validation_alias="id")
+    request_key: str
+    chain_id: int
+    owner_address: EvmAddressField
+    predicted_address: EvmAddressField
+    status: Literal["queued", "signed", "broadcast", "mined", "verified", "failed"]
+    transaction_hash: Hash32Field | None
+    failure_code: str | None
+    failure_detail: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class AcceptedDeployment(DeploymentResponse):
+    gas_estimate: BaseUnitsField | None = Field(default=None, description="Gas units the deployment will use")
+
+
+class OperatorResponse(ResponseModel):
+    """The address to allow as operator in a vault's policy."""
+
+    chain_id: int
+    operator: EvmAddressField
+
+
+class TokenRules(ResponseModel):
+    """What the operator may sell of a token; 2^256 - 1 means no cap."""
+
+    token: EvmAddressField
+    allowed: bool
+    per_trade_cap: BaseUnitsField
+    per_day_cap: BaseUnitsField
+    spent_today: BaseUnitsField
+
+
+class RouterRule(ResponseModel):
+    router: EvmAddressField
+    kind: int
+
+
+class VaultResponse(ResponseModel):
+    """A vault's settings as of `block_number`."""
+
+    chain_id: int
+    address: EvmAddressField
+    owner_address: EvmAddressField
+    factory: EvmAddressField
+    created_block: int
+    block_number: int
+    operator: EvmAddressField | None
+    operator_expires_at: datetime | None
+    paused: bool
+    cooldown_s: int
+    last_trade_at: datetime | None
+    tokens: list[TokenRules]
+    routers: list[RouterRule]
+
+
+class VaultSummary(ResponseModel):
+    chain_id: int
+    address: EvmAddressField
+    owner_address: EvmAddressField
+    factory: EvmAddressField
+    created_block: int
+    created_at: datetime
+
+
+class DepositRequest(RequestModel):
+    token: EvmAddressField
+    amount: BaseUnitsField
+
+
+class WithdrawRequest(RequestModel):
+    """`amount` null withdraws the whole balance; `to` is the owner when left out."""
+
+    token: EvmAddressField = Field(description="The zero address means the chain's native currency")
+    amount: BaseUnitsField | None = None
+    to: EvmAddressField | None = None
+
+
+class OperatorRequest(RequestModel):
+    operator: EvmAddressField | None = Field(default=None, description="Default: our operator on this chain")
+    expires_at: Annotated[datetime, Field(description="When the operator's power ends by itself")]
+
+
+class TokenPolicyRequest(RequestModel):
+    token: EvmAddressField
+    allowed: bool = True
+    per_trade_cap: BaseUnitsField = MAX_UINT256
+    per_day_cap: BaseUnitsField = MAX_UINT256
+
+
+class RouterRequest(RequestModel):
+    """`kind`: 1 Uniswap V3 SwapRouter, 2 Uniswap V2 style, 3 Uniswap SwapRouter02, 0 forbids it."""
+
+    router: EvmAddressField
+    kind: int = Field(ge=0, le=3)
+
+
+class PolicyRequest(RequestModel):
+    """Every part is optional; what is given goes into one transaction, all or none."""
+
+    operator: OperatorRequest | None = None
+    routers: tuple[RouterRequest, ...] | None = Field(
+        default=None, max_length=20, description="Default, when an operator is set: the chain's router as kind 1"
+    )
+    tokens: tuple[TokenPolicyRequest, ...] = Field(default=(), max_length=50)
+    cooldown_s: int | None = Field(default=None, ge=0, le=MAX_COOLDOWN_S)
+
+
+class UnsignedTransaction(ResponseModel):
+    """For the owner's own wallet to sign and send. `value` is in wei."""
+
+    to: EvmAddressField
+    data: str = Field(pattern="^0x[0-9a-f]*$")
+    value: BaseUnitsField
+    chain_id: int
+    gas: BaseUnitsField
+    description: str
+
+
+class TransactionsResponse(ResponseModel):
+    """Send them in this order, each after the one before was mined."""
+
+    transactions: list[UnsignedTransaction]
+
+
+class OperationResponse(ResponseModel):
+    """One thing that happened to the vault, as its contract said."""
+
+    name: str | None
+    args: dict[str, Any] | None
+    transaction_hash: Hash32Field
+    block_number: int = Field(le=MAX_BIGINT)
+    log_index: int
+    block_time: datetime
