@@ -67,6 +67,7 @@ class PlatformSettings(BaseSettings):
     environment: Literal["local", "staging", "production"] = "local"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    log_dir: str | None = None
 
     data_server_host: str = "127.0.0.1"
 

@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+# deploy.sh account-services|worker TAG - put one group of containers on an image tag, or back where it was.
+#
+# Runs on the server, in the folder with the compose files and `.env`. Pulls the images, brings the tables up to date,
+# replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
+# the tag before, and the exit status is 1. Tags in use are kept in .deployed/<group>.
+#
+# HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
+# COMPOSE                 the compose command; found by itself otherwise
+# SKIP_PULL=1             use images that are on the server already
+set -euo pipefail
+
+readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
+readonly HEALTH_TIMEOUT_S=${HEALTH_TIMEOUT_S:-120}
+readonly STATE_DIR=.deployed
+readonly STOP_TIMEOUT_S=30
+# The gateway asks the name server every second and tries a new replica within the next.
+readonly GATEWAY_SETTLE_S=${GATEWAY_SETTLE_S:-3}
+
+die() {
+  echo "deploy: $*" >&2
+  exit 1
+}
+
+say() {
+  echo "deploy: $*"
+}
+
+# compose_command: sets `compose`, v2 if the engine has it.
+compose_command() {
+  if [[ ${COMPOSE:-} ]]; then
+    read -ra compose <<<"$COMPOSE"
+  elif docker compose version >/dev/null 2>&1; then
+    compose=(docker compose)
+  elif command -v docker-compose >/dev/null; then
+    compose=(docker-compose)
+  else
+    die "neither 'docker compose' nor 'docker-compose' is installed"
+  fi
+  compose+=(-f "$COMPOSE_FILE_NAME")
+}
+
+# choose_group NAME: sets the group's services, in the order they are replaced, and its tag variable.
+choose_group() {
+  case $1 in
+    account-services)
+      services=(account-manager celery-worker celery-beat monitor)
+      tag_variable=ACCOUNT_SERVICES_TAG ;;
+    worker)
+      services=(py-worker gateway)
+      tag_variable=WORKER_TAG ;;
+    *) die "unknown group '$1'; allowed: account-services, worker" ;;
+  esac
+}
+
+container_ids() {
+  "${compose[@]}" ps -q "$1"
+}
+
+# all_healthy SERVICE: the service has containers, and each reports healthy.
+all_healthy() {
+  local ids id
+  ids=$(container_ids "$1") || return 1
+  [[ $ids ]] || return 1
+  for id in $ids; do
+    [[ $(docker inspect --format '{{.State.Health.Status}}' "$id") == healthy ]] || return 1
+  done
+}
+
+wait_until_healthy() {
+  local deadline=$((SECONDS + HEALTH_TIMEOUT_S))
+  until all_healthy "$1"; do
+    if ((SECONDS >= deadline)); then
+      say "$1 is not healthy after $HEALTH_TIMEOUT_S s; its last lines:"
+      "${compose[@]}" logs --tail 20 "$1" || true
+      return 1
+    fi
+    sleep 1
+  done
+  say "$1 is healthy"
+}
+
+# bring_up TAG: every service of the group on that tag and healthy; stops at the first that is not.
+bring_up() {
+  local service
+  export "$tag_variable=$1"
+  for service in "${services[@]}"; do
+    case $service in
+      account-manager | py-worker) add_then_remove "$service" || return 1 ;;
+      *) replace "$service" || return 1 ;;
+    esac
+  done
+}
+
+# replace SERVICE: for what may be away for a moment, or must not run twice for long.
+replace() {
+  up "$1" "$(replicas "$1")" && wait_until_healthy "$1"
+}
+
+# add_then_remove SERVICE: for what answers requests. The gateway sends them to the new containers as well as soon as
+# they are ready, and only then the old ones are told to end. If the new ones fail, the old ones never stopped.
+add_then_remove() {
+  local service=$1 old new
+  old=$(container_ids "$service")
+  if [[ -z $old ]]; then
+    replace "$service"
+    return
+  fi
+  up "$service" "$((2 * $(replicas "$service")))" --no-recreate || return 1
+  new=$(container_ids "$service" | grep -vxF "$old") || return 1
+  if wait_until_healthy "$service"; then
+    sleep "$GATEWAY_SETTLE_S"
+    remove "$old"
+  else
+    remove "$new"
+    return 1
+  fi
+}
+
+up() {
+  "${compose[@]}" up -d --no-deps --no-build --scale "$1=$2" "${@:3}" "$1"
+}
+
+# replicas SERVICE: how many containers it has; 1 when it has none yet.
+replicas() {
+  local ids
+  ids=$(container_ids "$1")
+  [[ $ids ]] && wc -l <<<"$ids" || echo 1
+}
+
+# remove IDS: gracefully; open requests have STOP_TIMEOUT_S to end.
+remove() {
+  local ids
+  mapfile -t ids <<<"$1"
+  docker stop --time "$STOP_TIMEOUT_S" "${ids[@]}" >/dev/null && docker rm "${ids[@]}" >/dev/null
+}
+
+# keep_other_group: the tag the other group is on, so that replacing this one does not touch it.
+keep_other_group() {
+  [[ -f $STATE_DIR/account-services ]] && ACCOUNT_SERVICES_TAG=$(<"$STATE_DIR/account-services")
+  [[ -f $STATE_DIR/worker ]] && WORKER_TAG=$(<"$STATE_DIR/worker")
+  export ACCOUNT_SERVICES_TAG WORKER_TAG
+}
+
+migrate() {
+  [[ $1 == account-services ]] || return 0
+  say "bringing the tables up to date"
+  "${compose[@]}" run --rm migrate
+}
+
+remember() {
+  mkdir -p "$STATE_DIR"
+  printf '%s\n' "$2" >"$STATE_DIR/$1.new"
+  mv "$STATE_DIR/$1.new" "$STATE_DIR/$1"
+}
+
+roll_back() {
+  local group=$1 previous=$2
+  [[ $previous ]] || die "there is no earlier tag to go back to; $group is left as it is"
+  say "going back to $previous"
+  bring_up "$previous" || die "$previous is not healthy either: a person must look at $group now"
+  die "$group was put back on $previous; the new tag is not in use"
+}
+
+main() {
+  (($# == 2)) || die "usage: deploy.sh account-services|worker TAG"
+  local group=$1 tag=$2 previous=
+  [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || die "'$tag' is not an image tag"
+  choose_group "$group"
+  [[ -f $COMPOSE_FILE_NAME ]] || die "no $COMPOSE_FILE_NAME in $PWD"
+  [[ -f .env ]] || die "no .env in $PWD; copy .env.example and fill it in"
+  compose_command
+  [[ -f $STATE_DIR/$group ]] && previous=$(<"$STATE_DIR/$group")
+  keep_other_group
+  export "$tag_variable=$tag"
+
+  say "$group: ${previous:-nothing} -> $tag"
+  [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
+  migrate "$group" || die "the migration failed; the services were not touched"
+  bring_up "$tag" || roll_back "$group" "$previous"
+  remember "$group" "$tag"
+  say "$group is on $tag"
+}
+
+main "$@"

@@ -1,0 +1,185 @@
+"""deploy.sh against a stand-in for the engine that remembers what it was told and plays a server's containers."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.unit.deployment.deployment_files import REPOSITORY, SERVICES_FILE
+
+SCRIPT = REPOSITORY / "python/scripts/deploy.sh"
+
+# Containers are files: name = id, content = service and tag. A tag that starts with "sick" never becomes healthy.
+ENGINE = r"""#!/usr/bin/env bash
+set -euo pipefail
+echo "$*" >>calls
+new() { local n; n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count; echo "$1 $2" >containers/c$n; }
+tag_of() { case $1 in py-worker | gateway) echo "$WORKER_TAG" ;; *) echo "$ACCOUNT_SERVICES_TAG" ;; esac; }
+of() { grep -lE "^$1 " containers/* 2>/dev/null | xargs -rn1 basename | sort -V || true; }
+case $1 in
+  compose) shift; [[ $1 == version ]] && exit; shift 2 ;;
+  inspect) grep -q ' sick' "containers/${*: -1}" && echo unhealthy || echo healthy; exit ;;
+  stop) exit ;;
+  rm) shift; for id; do rm "containers/$id"; done; exit ;;
+esac
+service=${*: -1}
+case $1 in
+  ps) of "$service" ;;
+  pull) [[ $(tag_of "$service") != absent* ]] ;;
+  run) [[ $ACCOUNT_SERVICES_TAG != unmigratable* ]] ;;
+  up)
+    wanted=$(sed -E 's/.*--scale [a-z-]+=([0-9]+).*/\1/' <<<"$*")
+    [[ $* == *--no-recreate* ]] || for id in $(of "$service"); do rm "containers/$id"; done
+    while (($(of "$service" | wc -l) < wanted)); do new "$service" "$(tag_of "$service")"; done ;;
+esac
+"""
+
+
+class Server:
+    """The folder on the server, with compose files, `.env` and the stand-in engine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "containers").mkdir()
+        (folder / SERVICES_FILE).touch()
+        (folder / ".env").touch()
+        (folder / "bin").mkdir()
+        engine = folder / "bin/docker"
+        engine.write_text(ENGINE)
+        engine.chmod(0o755)
+
+    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "HEALTH_TIMEOUT_S": "0",
+            "GATEWAY_SETTLE_S": "0",
+        }
+        return subprocess.run(
+            ["bash", str(SCRIPT), *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def containers(self) -> dict[str, list[str]]:
+        """The tags of the running containers of each service."""
+        found: dict[str, list[str]] = {}
+        for file in sorted((self.folder / "containers").iterdir()):
+            service, tag = file.read_text().split()
+            found.setdefault(service, []).append(tag)
+        return found
+
+    def calls(self) -> list[str]:
+        return (self.folder / "calls").read_text().splitlines()
+
+    def tag(self, group: str) -> str:
+        return (self.folder / ".deployed" / group).read_text().strip()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path)
+
+
+def test_a_first_deployment_starts_every_service_of_its_group(server: Server) -> None:
+    done = server.deploy("account-services", "v1")
+    assert done.returncode == 0, done.stderr
+    assert server.containers() == {
+        name: ["v1"] for name in ("account-manager", "celery-beat", "celery-worker", "monitor")
+    }
+    assert server.tag("account-services") == "v1"
+
+
+def test_the_tables_are_brought_up_to_date_before_any_service_is_replaced(server: Server) -> None:
+    server.deploy("account-services", "v1")
+    calls = server.calls()
+    migrated = next(i for i, call in enumerate(calls) if " run --rm migrate" in call)
+    assert all(i > migrated for i, call in enumerate(calls) if " up -d" in call)
+
+
+def test_a_service_with_requests_gets_its_new_containers_before_the_old_ones_end(server: Server) -> None:
+    server.deploy("account-services", "v1")
+    server.deploy("account-services", "v2")
+    assert server.containers()["account-manager"] == ["v2"]
+    calls = server.calls()
+    added = max(i for i, call in enumerate(calls) if "--scale account-manager=2 --no-recreate" in call)
+    stopped = next(i for i, call in enumerate(calls) if call.startswith("stop "))
+    assert added < stopped
+
+
+def test_the_number_of_workers_stays_what_it_was(server: Server) -> None:
+    server.deploy("worker", "v1")
+    (server.folder / "containers/extra").write_text("py-worker v1")
+    done = server.deploy("worker", "v2")
+    assert done.returncode == 0, done.stderr
+    assert server.containers()["py-worker"] == ["v2", "v2"]
+
+
+@pytest.mark.parametrize("group", ["account-services", "worker"])
+def test_a_sick_tag_is_rolled_back(server: Server, group: str) -> None:
+    server.deploy(group, "v1")
+    before = server.containers()
+    done = server.deploy(group, "sick")
+    assert done.returncode == 1
+    assert "going back to v1" in done.stdout
+    assert "was put back on v1" in done.stderr
+    assert server.containers() == before
+    assert server.tag(group) == "v1"
+
+
+def test_a_sick_first_deployment_says_that_there_is_no_way_back(server: Server) -> None:
+    done = server.deploy("worker", "sick")
+    assert done.returncode == 1
+    assert "no earlier tag" in done.stderr
+    assert not (server.folder / ".deployed/worker").exists()
+
+
+def test_a_tag_that_cannot_be_pulled_changes_nothing(server: Server) -> None:
+    server.deploy("worker", "v1")
+    done = server.deploy("worker", "absent")
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert server.containers()["py-worker"] == ["v1"]
+
+
+def test_a_failed_migration_leaves_the_services_alone(server: Server) -> None:
+    server.deploy("account-services", "v1")
+    done = server.deploy("account-services", "unmigratable")
+    assert done.returncode == 1
+    assert "the services were not touched" in done.stderr
+    assert server.containers()["account-manager"] == ["v1"]
+
+
+def test_deploying_one_group_keeps_the_tag_of_the_other(server: Server) -> None:
+    server.deploy("account-services", "v1")
+    server.deploy("worker", "v7")
+    assert server.deploy("account-services", "v2").returncode == 0
+    assert server.containers()["py-worker"] == ["v7"]
+    assert server.tag("worker") == "v7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "usage"),
+        (("everything", "v1"), "allowed: account-services, worker"),
+        (("worker", "v1; rm -rf /"), "is not an image tag"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_the_engine_is_asked(
+    server: Server, arguments: tuple[str, ...], said: str
+) -> None:
+    done = server.deploy(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not (server.folder / "calls").exists()
+
+
+def test_a_missing_env_file_is_named(server: Server) -> None:
+    (server.folder / ".env").unlink()
+    done = server.deploy("worker", "v1")
+    assert done.returncode == 1
+    assert "no .env" in done.stderr
