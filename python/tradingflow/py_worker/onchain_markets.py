@@ -75,7 +75,7 @@ class OnChainMarkets:
         decimals = {pool.token0: pool.decimals0, pool.token1: pool.decimals1}
         price = pool.oriented(token1_per_token0, base)
         tokens = (TokenInfo(base, decimals[base]), TokenInfo(quote, decimals[quote]))
-        return PoolPrice(chain_id, pool.address, *tokens, price, pool.fee, block)
+        return PoolPrice(chain_id, pool.address, *tokens, price, pool.fee, block, pool.kind)
 
     def _default_base(self, pool: Pool, chain_id: int) -> str:
         return pool.token1 if pool.token0 == self.quote_token(chain_id) else pool.token0

@@ -16,8 +16,10 @@ from tradingflow.py_worker.kit.context import (
     NodeContext,
     NodeLogger,
     NodeState,
+    Secret,
     SecretRef,
     Secrets,
+    missing,
 )
 from tradingflow.py_worker.kit.handles import (
     NOT_TAKEN,
@@ -69,6 +71,7 @@ __all__ = [
     "ParamError",
     "PoolPrice",
     "Quote",
+    "Secret",
     "SecretRef",
     "Secrets",
     "SwapIntent",
@@ -77,5 +80,6 @@ __all__ = [
     "TradeReceipt",
     "catalog",
     "kinds_fit",
+    "missing",
     "node_types",
 ]

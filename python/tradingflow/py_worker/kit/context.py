@@ -157,6 +157,11 @@ class Missing:
         raise Refused("not_available_here", f"{self._part} is not available in this mode or on this worker")
 
 
+def missing(part: str) -> Any:
+    """A `Missing` that fits wherever a part is expected."""
+    return Missing(part)
+
+
 class NodeContext(Protocol):
     """One run of one node in one cycle."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,7 +23,10 @@ class TokenInfo:
 
 @dataclass(frozen=True)
 class PoolPrice:
-    """Whole `quote_token` for one whole `base_token`, without the pool's fee, at `block_number`."""
+    """Whole `quote_token` for one whole `base_token`, without the pool's fee, at `block_number`.
+
+    `fee` is in hundredths of a basis point, `kind` says how a path through this pool is written.
+    """
 
     chain_id: int
     pool: str
@@ -32,6 +35,7 @@ class PoolPrice:
     price: Decimal
     fee: int
     block_number: int
+    kind: Literal["v2", "v3"] = "v3"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,82 @@
+import time
+from typing import Any
+
+import pytest
+
+from tradingflow.py_worker.kit import Incoming, NodeFailed
+from tradingflow.py_worker.kit.testing import MemoryContext
+from tradingflow.py_worker.nodes.condition_node import ConditionNode, evaluate
+
+NODE = ConditionNode()
+
+
+@pytest.mark.parametrize(
+    ("expression", "inputs", "taken"),
+    [
+        ("price < 2000.0", {"price": "1999.999999999999"}, "true"),
+        ("price < 2000", {"price": "2000"}, "false"),
+        ("latest.macd > latest.macdsignal", {"latest": {"macd": 1.5, "macdsignal": 1.4}}, "true"),
+        ("symbol == 'ETH' && rsi >= 70.0", {"symbol": "ETH", "rsi": 70}, "true"),
+        ("values.exists(v, v > 2.0)", {"values": ["1", "3"]}, "true"),
+        ("size(values) == 0", {"values": []}, "true"),
+    ],
+)
+async def test_only_the_branch_the_expression_decides_is_taken(
+    ctx: MemoryContext, expression: str, inputs: dict[str, Any], taken: str
+) -> None:
+    outputs = await NODE.execute(ctx, {"expression": expression}, inputs)
+    assert outputs.signals() == {taken: inputs}
+    assert outputs.not_taken() == {"true", "false"} - {taken}
+
+
+async def test_a_variable_may_be_named_by_the_handle_its_edge_comes_from(ctx: MemoryContext) -> None:
+    ctx.incoming = [Incoming("dex_price_node_1", "price", "input", "5")]
+    outputs = await NODE.execute(ctx, {"expression": "price == input"}, {"input": "5"})
+    assert "true" in outputs.signals()
+
+
+async def test_what_is_passed_on_is_what_came_in_not_the_doubles_computed_with(ctx: MemoryContext) -> None:
+    inputs = {"amount": "123456789012345678901"}
+    outputs = await NODE.execute(ctx, {"expression": "amount > 1.0"}, inputs)
+    assert outputs.signals()["true"] == inputs
+
+
+@pytest.mark.parametrize("expression", ["price <", "", "a" * 2001, "price < = 3", "def f(): pass"])
+def test_an_expression_that_is_no_cel_is_refused_before_the_flow_starts(expression: str) -> None:
+    assert NODE.validate_params({"expression": expression})
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("prise > 1.0", "variables here: price"),
+        ("price", "not true or false"),
+        ("price > 1.0 && nothing.there == 1.0", "nothing"),
+        ("price / 0 > 1.0", "with a point"),
+        ("1 / 0 == 1", "zero"),
+    ],
+)
+async def test_an_expression_that_fails_says_why_and_what_it_had(
+    ctx: MemoryContext, expression: str, said: str
+) -> None:
+    with pytest.raises(NodeFailed, match=said):
+        await NODE.execute(ctx, {"expression": expression}, {"price": 2.0})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "s.all(a, s.all(b, s.all(c, s.all(d, a + b + c + d >= 0.0))))",
+        "s.all(a, s.all/* */(b, a + b >= 0.0))".replace("/* */", "//'\n"),
+        "r'\\'.size() == 1 && s.all(a, s.all(b, s.all(c, true))) && r'\\'.size() == 1",
+    ],
+)
+def test_macros_nested_to_multiply_are_stopped_by_the_size_of_what_they_read(expression: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(NodeFailed, match="may read"):
+        evaluate(expression, {"s": [1.0] * 1000})
+    assert time.perf_counter() - started < 1
+
+
+def test_a_macro_over_a_long_series_is_allowed() -> None:
+    assert evaluate("s.all(x, x > 0.0)", {"s": [1.0] * 10_000})

@@ -1,0 +1,26 @@
+"""Buy the base token of a pool through a vault."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from tradingflow.py_worker.kit import Node, NodeContext
+from tradingflow.py_worker.kit.pair import PairParams, trade_pair
+from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs
+
+
+class BuyNode(Node[PairParams, TradeInputs, TradeOutputs]):
+    type = "buy_node"
+    title = "Buy"
+    description = "Spends an amount of a pool's quote token on its base token, through a vault."
+    category = "trading"
+    example: ClassVar[dict[str, Any]] = {
+        "chain_id": 1,
+        "vault": "0x00000000000000000000000000000000000000aa",
+        "pool": "0x88e6A0c2dDD26FEEb64F039a2c41296FcB3f5640",
+        "amount": "10",
+        "amount_unit": "percent",
+    }
+
+    async def run(self, ctx: NodeContext, params: PairParams, inputs: TradeInputs) -> TradeOutputs:
+        return await trade_pair(ctx, params, inputs, buy=True)
