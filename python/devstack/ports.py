@@ -18,6 +18,7 @@ from devstack.proc import command_line, listener_of
 
 LOOPBACK = "127.0.0.1"
 FREE_PORT_RANGE = range(20_000, 32_000)
+SHOWN_COMMAND_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,15 @@ def require_free(port: int, name: str) -> None:
     if can_listen(port):
         return
     pid = listener_of(port)
-    holder = f"pid {pid} ({command_line(pid) or 'command not visible'})" if pid else "a program this user cannot see"
+    holder = f"pid {pid} ({_shortened(command_line(pid))})" if pid else "a program this user cannot see"
     raise PortTaken(
         f"port {port} for {name.replace('_', ' ')} is taken by {holder}\n"
         f"  what to do: end that program, or choose another port with {variable_for(name)}=<port>"
     )
+
+
+def _shortened(command: str) -> str:
+    return command if len(command) <= SHOWN_COMMAND_LENGTH else f"{command[:SHOWN_COMMAND_LENGTH]}…"
 
 
 def can_listen(port: int) -> bool:

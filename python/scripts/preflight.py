@@ -1,0 +1,78 @@
+"""Asked by the start scripts before they start a group of services: is `.env` good, is everything reachable?
+
+Prints `service host port` for each server of the group; explains on standard error and exits 1 otherwise.
+"""
+
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tradingflow.core.config import AccountManagerSettings, MonitorSettings, PlatformSettings, WorkerSettings
+
+CONNECT_TIMEOUT_S = 3
+
+
+def listeners(group: str) -> dict[str, tuple[str, int]]:
+    """Host and port of each server of a group, by service name."""
+    if group == "worker":
+        worker = WorkerSettings()
+        return {"py_worker": (worker.py_worker_host, worker.py_worker_port)}
+    account, monitor = AccountManagerSettings(), MonitorSettings()
+    return {
+        "account_manager": (account.account_manager_host, account.account_manager_port),
+        "monitor": (monitor.monitor_host, monitor.monitor_port),
+    }
+
+
+def unreachable(settings: PlatformSettings) -> list[str]:
+    """A line for each data service nobody answers at."""
+    needed = {
+        "PostgreSQL": (settings.database_dsn, "DATABASE_URL or POSTGRES_*"),
+        "Redis": (settings.redis_dsn, "REDIS_URL or REDIS_*"),
+        "RabbitMQ": (settings.rabbitmq_dsn, "RABBITMQ_URL or RABBITMQ_*"),
+    }
+    lines = []
+    for name, (url, variables) in needed.items():
+        parts = urlsplit(url)
+        where = (parts.hostname or "", parts.port or 0)
+        try:
+            socket.create_connection(where, timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as problem:
+            lines.append(f"{name} does not answer at {where[0]}:{where[1]} ({problem}); .env: {variables}")
+    return lines
+
+
+def invalid_settings(problem: ValidationError) -> list[str]:
+    """A line for each setting that is wrong, without its value."""
+    return [
+        f"{'.'.join(map(str, error['loc'])).upper() or 'settings'}: {error['msg']}"
+        for error in problem.errors(include_input=False, include_url=False)
+    ]
+
+
+def main(group: str) -> int:
+    """0 when the group can start."""
+    try:
+        servers, settings = listeners(group), PlatformSettings()
+    except ValidationError as problem:
+        return refuse(invalid_settings(problem), "correct .env; .env.example explains every setting")
+    if missing := unreachable(settings):
+        return refuse(missing, "start the data services (docker-compose-db-redis-mq.yml) or correct .env")
+    for name, (host, port) in servers.items():
+        print(name, host, port)
+    return 0
+
+
+def refuse(problems: list[str], advice: str) -> int:
+    """Tell a person what is wrong; the exit code."""
+    print(*problems, f"what to do: {advice}", sep="\n", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1]))
