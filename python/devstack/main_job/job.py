@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -133,15 +134,17 @@ class MainJob:
     def _fund_vault(self) -> None:
         with self._steps.step("allow the operator, set the policy, deposit") as say:
             market = self._market
-            operator = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/operator")["address"]
+            operator = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/operator")["operator"]
+            expires_at = datetime.now(UTC) + timedelta(days=OPERATOR_DAYS)
             policy = {
-                "operator": operator,
-                "operator_expires_at": int(time.time()) + OPERATOR_DAYS * 86_400,
-                "routers": [{"address": market.swap_router, "kind": 1}],
+                "operator": {"operator": operator, "expires_at": expires_at.isoformat()},
+                "routers": [{"router": market.swap_router, "kind": 1}],
                 "tokens": [_allowed(market.base_token, DEPOSIT_BASE), _allowed(market.quote_token, DEPOSIT_QUOTE)],
             }
             self._owner_sends("policy", policy)
             say(f"operator {operator} may trade two tokens on one router")
+            for token in (market.base_token, market.quote_token):
+                self._accounts.post("/token/", {"chain_id": CHAIN_ID, "address": token})
             for token, amount in ((market.base_token, DEPOSIT_BASE), (market.quote_token, DEPOSIT_QUOTE)):
                 self._wallet.send_all([faucet(self._artifacts, token, self._wallet.address, amount)])
                 self._owner_sends("deposit", {"token": token, "amount": str(amount)})
@@ -211,7 +214,7 @@ class MainJob:
 
     def _check_trades(self) -> None:
         with self._steps.step("trade history equals the chain") as say:
-            stored = {trade["trade_id"]: trade for trade in self._trades() if trade["status"] == "completed"}
+            stored = {trade["id"]: trade for trade in self._trades() if trade["status"] == "completed"}
             mined = self._truth.executed_trades(self._vault, self._vault_block)
             require(len({t.trade_id for t in mined}) == len(mined), "a trade id was mined twice")
             require(stored.keys() == {t.trade_id for t in mined}, f"stored {sorted(stored)}, mined {mined}")
@@ -242,7 +245,7 @@ class MainJob:
     def _check_portfolio(self) -> None:
         with self._steps.step("portfolio equals the vault's balances on the chain") as say:
             portfolio = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/{self._vault}/portfolio")
-            held = {balance["token"]["address"]: int(balance["amount"]) for balance in portfolio["balances"]}
+            held = {position["token"]: int(position["balance"]) for position in portfolio["positions"]}
             for token in (self._market.base_token, self._market.quote_token):
                 on_chain = self._truth.balance(token, self._vault)
                 require(held.get(token) == on_chain, f"portfolio says {held.get(token)} of {token}, chain {on_chain}")
@@ -253,7 +256,7 @@ class MainJob:
     def _portfolio_value(self) -> Decimal:
         portfolio = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/{self._vault}/portfolio")
         require(portfolio["value"] is not None, f"the portfolio has no value: {portfolio}")
-        self._summary.value_unit = "tUSD"
+        self._summary.value_unit = portfolio["quote_symbol"]
         return Decimal(portfolio["value"])
 
     def _check_events(self) -> None:
@@ -279,7 +282,7 @@ class MainJob:
 
 
 def _allowed(token: str, cap: int) -> dict[str, Any]:
-    return {"address": token, "allowed": True, "per_trade_cap": str(cap), "per_day_cap": str(100 * cap)}
+    return {"token": token, "allowed": True, "per_trade_cap": str(cap), "per_day_cap": str(100 * cap)}
 
 
 def _require_equal(stored: dict[str, Any], mined: ExecutedTrade) -> None:
