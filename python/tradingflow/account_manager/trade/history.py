@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -87,16 +87,22 @@ def _joined(user_id: UUID) -> TradeSelect:
     )
 
 
-def _conditions(wanted: TradeFilter) -> list[Any]:
-    pairs = (
-        (wanted.flow_id, Flow.flow_id == wanted.flow_id),
-        (wanted.chain_id, Trade.chain_id == wanted.chain_id),
-        (wanted.vault, Trade.vault_address == wanted.vault),
-        (wanted.status, Trade.status == wanted.status),
-        (wanted.created_from, Trade.created_at >= wanted.created_from),
-        (wanted.created_to, Trade.created_at < wanted.created_to),
-    )
-    return [condition for value, condition in pairs if value is not None]
+def _conditions(wanted: TradeFilter) -> list[ColumnElement[bool]]:
+    conditions = [
+        column == value
+        for column, value in (
+            (Flow.flow_id, wanted.flow_id),
+            (Trade.chain_id, wanted.chain_id),
+            (Trade.vault_address, wanted.vault),
+            (Trade.status, wanted.status),
+        )
+        if value is not None
+    ]
+    if wanted.created_from is not None:
+        conditions.append(Trade.created_at >= wanted.created_from)
+    if wanted.created_to is not None:
+        conditions.append(Trade.created_at < wanted.created_to)
+    return conditions
 
 
 def _response(row: TradeRow) -> TradeResponse:
