@@ -20,6 +20,7 @@ from devstack.main_job.platform import Platform
 from devstack.main_job.steps import CheckFailed, Steps
 from devstack.main_job.summary import Summary
 from devstack.main_job.wallet import Wallet
+from devstack.market_maker import read_closes
 from devstack.run_lock import end_on_sigterm, only_run
 from devstack.stack import Stack
 from devstack.supervisor import Supervisor
@@ -126,13 +127,22 @@ class Run:
         threading.Event().wait()
 
 
+def _unreadable(candles: Path) -> str | None:
+    """What is wrong with a candles file; None when nothing is."""
+    try:
+        read_closes(candles)
+    except (OSError, ValueError, ArithmeticError) as problem:
+        return str(problem)
+    return None
+
+
 def main() -> int:
     """The command line of `make run`: ONCE and CANDLES come from the environment."""
     end_on_sigterm()
     console = Console(highlight=False, soft_wrap=True)
     candles = Path(os.environ["CANDLES"]) if os.environ.get("CANDLES") else None
-    if candles is not None and not candles.is_file():
-        console.print(f"CANDLES={candles}: no such file; give a CSV with the columns date,open,high,low,close,volume")
+    if candles is not None and (problem := _unreadable(candles)):
+        console.print(f"CANDLES={candles}: {problem}; give a CSV with the columns date,open,high,low,close,volume")
         return 2
     try:
         with only_run(REPOSITORY):

@@ -27,6 +27,7 @@ class Platform:
         self._python = repository / "python"
         self._local = repository / ".local"
         self._ports = ports
+        self._rpc_url = endpoints.rpc_url
         self._environment = self._common_environment(endpoints, deployment)
         self.urls = {
             "Account Manager": f"http://{LOOPBACK}:{ports.account_manager}",
@@ -53,6 +54,7 @@ class Platform:
     def market_maker(self, market_file: Path, candles: Path | None) -> ServiceProcess:
         """The trader that keeps the pool's price moving."""
         command = [sys.executable, "-m", "devstack.main_job.market_maker", str(market_file)]
+        command += ["--rpc-url", self._rpc_url]
         if candles is not None:
             command += ["--candles", str(candles.resolve())]
         return self._process("market-maker", command, {})
