@@ -6,9 +6,12 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
+
+from tradingflow.core.log_file import SharedLogFile, is_standard_output
 
 REDACTED = "[redacted]"
 _SECRET_KEYS = re.compile(
@@ -69,8 +72,11 @@ def _shared_processors(service: str) -> list[Any]:
     ]
 
 
-def configure_logging(service: str, level: str = "INFO", *, json: bool = True) -> None:
-    """Route structlog and the standard library through one redacting pipeline to standard output."""
+def configure_logging(service: str, level: str = "INFO", *, json: bool = True, directory: str | None = None) -> None:
+    """Route structlog and the standard library through one redacting pipeline.
+
+    It ends at standard output and, with a `directory`, also in the rotated file `<service>.log` there.
+    """
     shared = _shared_processors(service)
     renderer: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
@@ -79,16 +85,25 @@ def configure_logging(service: str, level: str = "INFO", *, json: bool = True) -
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    handlers = _handlers(Path(directory) / f"{service}.log" if directory else None)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(handlers=handlers, level=level, force=True)
     for noisy in ("aiormq", "aio_pika", "httpx", "httpcore", "web3", "urllib3"):
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+def _handlers(file: Path | None) -> list[logging.Handler]:
+    console = logging.StreamHandler(sys.stdout)
+    if file is None:
+        return [console]
+    if is_standard_output(file):
+        return [SharedLogFile(file)]
+    return [console, SharedLogFile(file)]
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
