@@ -28,6 +28,7 @@ contract Vault is TradePolicy, Multicall, ReentrancyGuardTransient {
 
     mapping(bytes32 tradeId => bool) private _tradeUsed;
 
+    // slither-disable-next-line missing-zero-check // zero is allowed and means: none
     constructor(address wrappedNative_) {
         wrappedNative = wrappedNative_;
     }
@@ -83,6 +84,7 @@ contract Vault is TradePolicy, Multicall, ReentrancyGuardTransient {
     {
         _requireRecipient(to);
         uint256 before = IERC20(token).balanceOf(address(this));
+        // slither-disable-next-line unused-return // not believed: the balance is measured
         Address.functionCall(token, abi.encodeCall(IERC20.transfer, (to, amount)));
         uint256 left = IERC20(token).balanceOf(address(this));
         if (left >= before) revert NothingMoved(token);
@@ -152,6 +154,7 @@ contract Vault is TradePolicy, Multicall, ReentrancyGuardTransient {
     /// tokens refuse to approve zero.
     function _callRouter(Swap calldata s, uint8 kind, address tokenIn) private {
         IERC20(tokenIn).forceApprove(s.router, s.amountIn);
+        // slither-disable-next-line unused-return // not believed: the balances are measured
         Address.functionCall(s.router, SwapRouters.encodeSwap(s, kind));
         if (IERC20(tokenIn).allowance(address(this), s.router) != 0) IERC20(tokenIn).forceApprove(s.router, 0);
     }
@@ -161,6 +164,7 @@ contract Vault is TradePolicy, Multicall, ReentrancyGuardTransient {
         if (balance >= amount) return balance;
         uint256 missing = amount - balance;
         if (token != wrappedNative || address(this).balance < missing) revert BalanceTooLow(token, amount, balance);
+        // slither-disable-next-line arbitrary-send-eth // token is wrappedNative here, which gives as much back
         IWrappedNative(token).deposit{value: missing}();
         return IERC20(token).balanceOf(address(this));
     }

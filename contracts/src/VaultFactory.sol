@@ -24,6 +24,7 @@ contract VaultFactory {
     error OwnerInvalid(address owner);
 
     /// @param wrappedNative the chain's WETH9-style token, or `address(0)` where there is none
+    // slither-disable-next-line missing-zero-check // zero is allowed and means: none
     constructor(address wrappedNative) {
         implementation = address(new Vault(wrappedNative));
     }
@@ -33,9 +34,9 @@ contract VaultFactory {
         if (owner == address(0)) revert OwnerInvalid(owner);
         vault = predictVault(owner, salt);
         if (isVault[vault]) revert VaultExists(vault);
+        vault = Clones.cloneDeterministicWithImmutableArgs(implementation, abi.encode(owner), salt);
         isVault[vault] = true;
         _vaults.push(vault);
-        Clones.cloneDeterministicWithImmutableArgs(implementation, abi.encode(owner), salt);
         emit VaultCreated(owner, vault);
     }
 

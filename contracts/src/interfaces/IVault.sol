@@ -83,7 +83,7 @@ interface IVault {
     function wrapNative(uint256 amount) external;
     function unwrapNative(uint256 amount) external;
 
-    function setOperator(address operator, uint64 expiresAt) external;
+    function setOperator(address operator_, uint64 expiresAt) external;
     function revokeOperator() external;
     function pause() external;
     function unpause() external;

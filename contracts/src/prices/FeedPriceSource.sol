@@ -43,6 +43,7 @@ contract FeedPriceSource is IPriceSource {
         if (tokens.length != feeds.length) revert LengthMismatch(tokens.length, feeds.length);
         maxAgeSeconds = maxAgeSeconds_;
         for (uint256 i = 0; i < tokens.length; ++i) {
+            // slither-disable-next-line calls-loop // of the deployer's own list, once
             feedOf[tokens[i]] = Feed(feeds[i], IPriceFeed(feeds[i]).decimals(), IERC20Metadata(tokens[i]).decimals());
         }
     }
@@ -56,6 +57,7 @@ contract FeedPriceSource is IPriceSource {
     }
 
     function _freshPrice(address token, address feed) private view returns (uint256) {
+        // slither-disable-next-line unused-return // the rounds' numbers say nothing about the price
         (, int256 answer,, uint256 updatedAt,) = IPriceFeed(feed).latestRoundData();
         if (answer <= 0) revert PriceNotPositive(token, answer);
         if (updatedAt + maxAgeSeconds <= block.timestamp) {

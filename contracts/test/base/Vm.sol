@@ -23,23 +23,16 @@ interface Vm {
     function expectRevert(bytes4 selector) external;
     function expectPartialRevert(bytes4 selector) external;
     function getRecordedLogs() external returns (Log[] memory);
-    function load(address target, bytes32 slot) external view returns (bytes32);
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
-    function parseBytes(string calldata text) external pure returns (bytes memory);
-    function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
     function prank(address sender) external;
     function readFile(string calldata path) external view returns (string memory);
     function recordLogs() external;
-    function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256);
     function lastCallGas() external view returns (Gas memory);
+    function snapshotValue(string calldata name, uint256 value) external;
     function startPrank(address sender) external;
-    function startPrank(address sender, address origin) external;
     function stopPrank() external;
     function toString(uint256 value) external pure returns (string memory);
     function warp(uint256 timestamp) external;
-    function roll(uint256 number) external;
-    function cool(address target) external;
-    function writeFile(string calldata path, string calldata data) external;
 
     struct Gas {
         uint64 gasLimit;
