@@ -122,3 +122,10 @@ class TradeGateway(Protocol):
         Raises Refused(code, detail) when the vault's policy, the executor or the market said no.
         """
         ...
+
+    async def resume(self) -> TradeReceipt | None:
+        """The outcome of the trade already asked for in this cycle by an earlier run of this node, None without one.
+
+        Ask before deciding anything: that trade may have spent the balance the decision rests on.
+        """
+        ...

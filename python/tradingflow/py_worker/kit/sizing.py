@@ -15,7 +15,6 @@ from tradingflow.py_worker.kit.handles import NOT_TAKEN, Json, NodeInputs, NodeO
 from tradingflow.py_worker.kit.markets import SwapIntent, TradeReceipt
 
 Unit = Literal["human", "base_units", "percent"]
-_INTENT = "intent"
 
 
 class TradeParams(NodeParams):
@@ -62,23 +61,15 @@ def check_amount(amount: Decimal, unit: Unit) -> None:
 async def trade(
     ctx: NodeContext, params: TradeParams, inputs: TradeInputs, path: bytes, token_in: str, token_out: str
 ) -> TradeOutputs:
-    """Size the trade once per cycle, and make it."""
-    amount_in = await _decide_once(ctx, params, inputs, token_in)
+    """Make the trade of this cycle, or find the one an earlier run of this node made before a crash."""
+    if (receipt := await ctx.trades.resume()) is not None:
+        return TradeOutputs(trade_receipt=receipt)
+    amount_in = await _size(ctx, params, inputs, token_in)
     if amount_in == 0:
         ctx.log.info("nothing to sell: the vault holds none of the token", token_in=token_in)
         return TradeOutputs()
     intent = SwapIntent(params.chain_id, params.vault, path, token_in, token_out, amount_in, params.slippage_bps)
     return TradeOutputs(trade_receipt=await ctx.trades.swap(intent))
-
-
-async def _decide_once(ctx: NodeContext, params: TradeParams, inputs: TradeInputs, token_in: str) -> int:
-    """The amount decided in this cycle, also after a crash: by then this very trade may have spent the balance."""
-    decided = await ctx.state.get(_INTENT)
-    if isinstance(decided, dict) and decided.get("cycle") == ctx.cycle:
-        return parse_base_units(decided["amount_in"])
-    amount_in = await _size(ctx, params, inputs, token_in)
-    await ctx.state.set(_INTENT, {"cycle": ctx.cycle, "amount_in": str(amount_in)})
-    return amount_in
 
 
 async def _size(ctx: NodeContext, params: TradeParams, inputs: TradeInputs, token_in: str) -> int:

@@ -149,6 +149,9 @@ class SpendingGateway:
             )
         return self.receipt
 
+    async def resume(self) -> TradeReceipt | None:
+        return self.receipt
+
 
 @dataclass
 class MemoryContext:
