@@ -5,7 +5,9 @@ cycles (direct)            -> cycle.partition.{0..P-1}   every message of one (f
 cycles.dead (fanout)       -> cycles.dead                a cycle message that failed DELIVERY_TRIES times
 trades (direct)            -> trade.requests             trades that wait for the executor
 signals_exchange (topic)   observers of signals bind here
-chain_events (topic)       {chain_id}.{contract_type}.{address}.{event_name}
+chain_events (topic)       {chain_id}.{contract_type}.{address}.{event_name}, as soon as stored; a reorg takes events
+                              back with a chain_event_reverted message under the same key
+chain_events_final (topic) the same keys, once a reorg can no longer take the event back
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ TRADES = "trades"
 TRADE_REQUESTS = "trade.requests"
 SIGNALS = "signals_exchange"
 CHAIN_EVENTS = "chain_events"
+CHAIN_EVENTS_FINAL = "chain_events_final"
 
 # A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
 # The broker counts returns, hence one less in `x-delivery-limit`.
@@ -44,6 +47,10 @@ def chain_event_routing_key(chain_id: int, contract_type: str, address: str, eve
     return f"{chain_id}.{contract_type}.{address}.{event_name}"
 
 
+def chain_reorged_routing_key(chain_id: int) -> str:
+    return f"{chain_id}.chain.reorged"
+
+
 async def declare_topology(channel: AbstractChannel, partitions: int) -> None:
     """Declare everything; safe to repeat and to race. Each service does it at start, so start order is free."""
     for name, kind in (
@@ -52,6 +59,7 @@ async def declare_topology(channel: AbstractChannel, partitions: int) -> None:
         (TRADES, ExchangeType.DIRECT),
         (SIGNALS, ExchangeType.TOPIC),
         (CHAIN_EVENTS, ExchangeType.TOPIC),
+        (CHAIN_EVENTS_FINAL, ExchangeType.TOPIC),
     ):
         await channel.declare_exchange(name, kind, durable=True)
     await _quorum_queue(channel, CYCLES_DEAD, CYCLES_DEAD, {})

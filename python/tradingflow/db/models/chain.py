@@ -14,17 +14,24 @@ from tradingflow.db.types import EvmAddress, Hash32
 
 
 class ChainCursor(Base):
-    """`next_block` is the first block not yet stored. `halted_reason` set means an operator must look."""
+    """How far one chain is stored.
+
+    `next_block` is the first block not yet stored, `next_final_block` the first not yet announced as final.
+    `halted_reason` set means an operator must look.
+    """
 
     __tablename__ = "chain_cursors"
 
     chain_id: Mapped[int] = mapped_column(primary_key=True)
     next_block: Mapped[int]
+    next_final_block: Mapped[int]
     halted_reason: Mapped[str | None]
     updated_at: Mapped[datetime]
 
 
 class ChainBlock(Base):
+    """A block that holds stored events, or that a reorg may still replace (the last `finality_blocks`)."""
+
     __tablename__ = "chain_blocks"
 
     chain_id: Mapped[int] = mapped_column(primary_key=True)
@@ -35,7 +42,11 @@ class ChainBlock(Base):
 
 
 class MonitoredContract(Base):
-    """A contract whose events are stored from `from_block` on. `kind` names its ABI in the registry."""
+    """A contract whose events are stored from `from_block` on. `kind` names its ABI in the registry.
+
+    The follower stores its events from `live_from` on (NULL: it has not yet taken the contract up); those of the
+    blocks before are read apart, `history_next` being the first that is missing. `discovered_by` is its factory.
+    """
 
     __tablename__ = "monitored_contracts"
 
@@ -44,6 +55,8 @@ class MonitoredContract(Base):
     kind: Mapped[str]
     from_block: Mapped[int]
     discovered_by: Mapped[str | None] = mapped_column(EvmAddress)
+    live_from: Mapped[int | None]
+    history_next: Mapped[int | None]
 
 
 class ContractEvent(Base):

@@ -1,0 +1,82 @@
+"""Contracts a factory announces are followed from their creation block, same transaction included."""
+
+from pathlib import Path
+
+from devstack.anvil import CHAIN_ID, Anvil
+from devstack.emitter import Emitter, echo_contract, event_topic, word
+from devstack.vaults import deploy_factory
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.evm import ZERO_ADDRESS, parse_address
+
+from .conftest import Follow
+from .stored import Stored, catch_up
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+VAULT_CREATED = event_topic("VaultCreated(address,address)")
+CREATE_VAULT = event_topic("createVault(address,bytes32)")[:4]
+
+
+async def test_stored_vaults_are_the_factorys_own_count(
+    follow: Follow, anvil: Anvil, emitter: Emitter, stored: Stored
+) -> None:
+    factory = await deploy_factory(anvil.url, REPOSITORY, ZERO_ADDRESS)
+    for salt in range(3):
+        emitter.send(factory, CREATE_VAULT + word(emitter.account) + word(salt))
+    emitter.mine(20)
+    async with follow(vault_factory=factory, finality_blocks=8) as follower:
+        await catch_up(follower)
+        for salt in range(3, 5):  # three were found by the backfill, two are found at the head
+            emitter.send(factory, CREATE_VAULT + word(emitter.account) + word(salt))
+        await catch_up(follower)
+
+    client = ChainClient(ChainSettings(chain_id=CHAIN_ID, name="local", rpc_urls=(anvil.url,)))
+    try:
+        count = await client.call("VaultFactory", factory, "vaultCount")
+        chain = {await client.call("VaultFactory", factory, "vaultAt", index) for index in range(count)}
+    finally:
+        await client.close()
+    vaults = [contract for contract in await stored.contracts() if contract.kind == "vault"]
+    assert count == 5
+    assert {vault.address for vault in vaults} == chain
+    assert {vault.discovered_by for vault in vaults} == {factory}
+
+
+async def test_a_childs_events_of_its_creation_block_are_stored(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    factory = emitter.deploy(echo_contract(3))
+    child = emitter.deploy(echo_contract(1))
+    grandchild = emitter.deploy(echo_contract(1))
+    await stored.monitor(factory, "vault_factory")
+    paused, unpaused = event_topic("Paused()"), event_topic("Unpaused()")
+    for born, blocks_after in ((child, 20), (grandchild, 1)):
+        created = VAULT_CREATED + word(emitter.account) + word(born)
+        emitter.in_one_block([(born, paused), (factory, created), (born, unpaused)])
+        emitter.mine(blocks_after)
+
+    async with follow(finality_blocks=8) as follower:
+        await catch_up(follower)
+
+    names = [(event.address.lower(), event.name) for event in await stored.events()]
+    assert names == [
+        (child, "Paused"), (factory, "VaultCreated"), (child, "Unpaused"),
+        (grandchild, "Paused"), (factory, "VaultCreated"), (grandchild, "Unpaused"),
+    ]  # fmt: skip
+
+
+async def test_a_child_that_is_monitored_already_stays_as_it_is(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    factory = emitter.deploy(echo_contract(3))
+    child = emitter.deploy(echo_contract(1))
+    await stored.monitor(factory, "vault_factory")
+    await stored.monitor(child, "erc20")
+    emitter.emit(factory, [VAULT_CREATED, word(emitter.account), word(child)])
+    async with follow() as follower:
+        await catch_up(follower)
+
+    assert {row.address: row.kind for row in await stored.contracts()} == {
+        parse_address(factory): "vault_factory",
+        parse_address(child): "erc20",
+    }

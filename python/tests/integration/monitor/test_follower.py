@@ -1,0 +1,77 @@
+"""Following a real chain: what is stored is what the chain has, near the head and far below it."""
+
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+
+from .conftest import Follow
+from .stored import Stored, catch_up
+
+TRANSFER = event_topic("Transfer(address,address,uint256)")
+HOLDER = "0x" + "ab" * 20
+
+
+async def test_events_near_the_head_are_stored_decoded(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(echo_contract(3))
+    sent = emitter.emit(token, [TRANSFER, word(emitter.account), word(HOLDER)], word(10**24))
+    await stored.monitor(token, "erc20")
+
+    async with follow() as follower:
+        await catch_up(follower)
+
+    (event,) = await stored.events()
+    assert (event.name, event.kind, event.transaction_hash) == ("Transfer", "erc20", sent)
+    assert event.args["value"] == str(10**24)
+    assert event.args["to"].lower() == HOLDER
+    assert (await stored.cursor()).next_block == emitter.head + 1
+
+
+async def test_backfill_and_head_store_the_same(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(12):
+        emitter.send(token, word(5) + word(100 * block))
+        emitter.mine(3)
+    await stored.monitor(token, "erc20")
+
+    async with follow(finality_blocks=4) as follower:
+        await catch_up(follower)
+
+    events = await stored.events()
+    assert [int(event.args["value"]) for event in events] == [100 * block + i for block in range(12) for i in range(5)]
+    assert all(event.block_time for event in events)
+    blocks = {block.number for block in await stored.blocks()}
+    assert blocks == {event.block_number for event in events} | set(range(emitter.head - 4, emitter.head + 1))
+
+
+async def test_a_malformed_log_is_stored_raw_with_its_reason(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(echo_contract(3))
+    dirty_address = b"\xff" * 32
+    emitter.emit(token, [TRANSFER, dirty_address, word(HOLDER)], word(1))
+    emitter.emit(token, [TRANSFER, word(HOLDER), word(HOLDER)], b"\x01\x02")
+    emitter.emit(token, [event_topic("Unknown()"), word(1), word(2)], b"raw")
+    emitter.emit(token, [TRANSFER, word(HOLDER), word(HOLDER)], word(7))
+    await stored.monitor(token, "erc20")
+
+    async with follow() as follower:
+        await catch_up(follower)
+
+    *malformed, good = await stored.events()
+    assert [event.name for event in malformed] == [None] * 3
+    assert all(event.args is None and event.undecoded_reason for event in malformed)
+    assert malformed[0].topics == [TRANSFER, dirty_address, word(HOLDER)]
+    assert malformed[1].data == b"\x01\x02"
+    assert good.args["value"] == "7"
+
+
+async def test_a_second_monitor_changes_nothing(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    emitter.send(token, word(5) + word(0))
+    await stored.monitor(token, "erc20")
+
+    async with follow() as first, follow() as second:
+        await catch_up(first)
+        await catch_up(second)
+        emitter.send(token, word(5) + word(10))
+        await catch_up(second)
+        await first.run_once()
+        await catch_up(first)
+
+    assert len(await stored.events()) == 10

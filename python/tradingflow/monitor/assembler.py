@@ -1,0 +1,83 @@
+"""Turns blocks as read into a batch as stored: picks the logs of monitored contracts, decodes, discovers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+from tradingflow.chain.registry import AbiRegistry
+from tradingflow.chain.rpc import Header
+from tradingflow.core.evm import to_bytes
+from tradingflow.monitor.contracts import Contract, ContractSet
+from tradingflow.monitor.decoder import EventRow, block_time, event_row
+from tradingflow.monitor.discovery import Discovery
+from tradingflow.monitor.reader import MOST_ADDRESSES, Span
+from tradingflow.monitor.store import Batch, BlockRow
+
+ReadAgain = Callable[[Span, Sequence[str]], Awaitable[Span]]
+
+
+class Assembler:
+    """Makes batches of one chain. Contracts it discovers join `contracts` at once."""
+
+    def __init__(self, chain_id: int, registry: AbiRegistry, discovery: Discovery, contracts: ContractSet) -> None:
+        self._chain_id = chain_id
+        self._registry = registry
+        self._discovery = discovery
+        self.contracts = contracts
+
+    async def batch(self, span: Span, known: int, read_again: ReadAgain) -> Batch:
+        """The batch of a span that was read when `known` contracts were known.
+
+        Contracts that came since, also those the span itself announces, get their logs read too, until there are no
+        new ones: a child is complete from its creation block on.
+        """
+        headers = dict(span.headers)
+        events: list[EventRow] = []
+        discovered: list[Contract] = []
+        read, places = span, range(known)
+        while True:
+            children = self._decode(read, places, events)
+            discovered += [child for child in children if self.contracts.add(child)]
+            places = range(places.stop, len(self.contracts))
+            if not places:
+                break
+            if known <= MOST_ADDRESSES:
+                read = await read_again(span, self.contracts.addresses(places.start))
+                headers |= read.headers
+        events.sort(key=_chain_order)
+        blocks = [self._block_row(header) for _, header in sorted(headers.items())]
+        return Batch(self._chain_id, span.first, span.last + 1, blocks, events, discovered)
+
+    def _decode(self, span: Span, places: range, events: list[EventRow]) -> list[Contract]:
+        """Append the rows of the contracts at these places; returns the contracts they announce."""
+        times: dict[str, datetime] = {}
+        children: list[Contract] = []
+        for log in span.logs:
+            place, contract = self.contracts.get(log.address) or (-1, None)
+            if contract is None or place not in places:
+                continue
+            time = times.get(log.block_number)
+            if time is None:
+                time = times[log.block_number] = block_time(span.headers[int(log.block_number, 16)].time)
+            row, decoded = event_row(self._chain_id, contract, log, time, self._registry)
+            if row.block_number < contract.from_block:
+                continue
+            events.append(row)
+            child = self._discovery.child(contract, row.block_number, decoded.name, decoded.args)
+            if child is not None:
+                children.append(child)
+        return children
+
+    def _block_row(self, header: Header) -> BlockRow:
+        return (
+            self._chain_id,
+            header.height,
+            to_bytes(header.hash),
+            to_bytes(header.parent_hash),
+            block_time(header.time),
+        )
+
+
+def _chain_order(row: EventRow) -> tuple[int, int]:
+    return row.block_number, row.log_index

@@ -1,0 +1,80 @@
+"""Reading settled blocks ahead of the writer, in ranges as wide as the nodes and the events allow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from tradingflow.chain.rpc import RangeTooWide
+from tradingflow.monitor.contracts import ContractSet
+from tradingflow.monitor.reader import ChainReader, Span
+
+# What one answer should hold: large enough that a request costs nothing, small enough for memory and a transaction.
+LOGS_PER_RANGE = 10_000
+FIRST_RANGE_BLOCKS = 100
+WIDEST_RANGE_BLOCKS = 10_000
+# Ranges being read while one is written.
+READ_AHEAD = 3
+
+
+class RangeSizer:
+    """How many blocks the next range has; learns from how many logs came and from refusals."""
+
+    def __init__(self) -> None:
+        self.blocks = FIRST_RANGE_BLOCKS
+        self._ceiling = WIDEST_RANGE_BLOCKS
+
+    def came(self, blocks: int, logs: int) -> None:
+        """A range was answered: aim at LOGS_PER_RANGE, at most doubling at a time."""
+        if blocks < self.blocks and logs < LOGS_PER_RANGE:
+            return
+        wanted = blocks * LOGS_PER_RANGE // logs if logs else self._ceiling
+        self.blocks = max(1, min(wanted, self.blocks * 2, self._ceiling))
+
+    def refused(self, blocks: int) -> None:
+        """A range was too wide for a node: stay below it from now on."""
+        self._ceiling = max(1, blocks // 2)
+        self.blocks = min(self.blocks, self._ceiling)
+
+
+class Backfill:
+    """Reads [first, last] for the monitored contracts, in order, a few ranges ahead."""
+
+    def __init__(self, reader: ChainReader, contracts: ContractSet, sizer: RangeSizer) -> None:
+        self._reader = reader
+        self._contracts = contracts
+        self._sizer = sizer
+
+    async def spans(self, first: int, last: int) -> AsyncIterator[tuple[Span, int]]:
+        """Each span with the number of contracts it was read for. Raises RpcFailed."""
+        pending: deque[asyncio.Task[tuple[Span, int]]] = deque()
+        try:
+            while first <= last or pending:
+                while first <= last and len(pending) <= READ_AHEAD:
+                    until = min(first + self._sizer.blocks - 1, last)
+                    pending.append(asyncio.create_task(self._read(first, until)))
+                    first = until + 1
+                yield await pending.popleft()
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _read(self, first: int, last: int) -> tuple[Span, int]:
+        known = len(self._contracts)
+        span = await self._read_split(first, last, self._contracts.addresses())
+        self._sizer.came(last - first + 1, len(span.logs))
+        return span, known
+
+    async def _read_split(self, first: int, last: int, addresses: list[str]) -> Span:
+        try:
+            return await self._reader.settled(first, last, addresses)
+        except RangeTooWide:
+            if first == last:
+                raise
+            self._sizer.refused(last - first + 1)
+        middle = (first + last) // 2
+        left = await self._read_split(first, middle, addresses)
+        right = await self._read_split(middle + 1, last, addresses)
+        return Span(first, last, left.headers | right.headers, left.logs + right.logs)

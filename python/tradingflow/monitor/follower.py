@@ -1,0 +1,207 @@
+"""Follows one chain: backfills what is settled, then keeps to the head, and goes back where the chain did."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from tradingflow.chain.registry import AbiRegistry
+from tradingflow.chain.rpc import Distrusted
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import TradingFlowError
+from tradingflow.core.logging import get_logger
+from tradingflow.monitor import metrics
+from tradingflow.monitor.assembler import Assembler
+from tradingflow.monitor.backfill import Backfill, RangeSizer
+from tradingflow.monitor.contracts import ContractSet
+from tradingflow.monitor.discovery import Discovery
+from tradingflow.monitor.reader import ChainReader, Head, Span
+from tradingflow.monitor.reorg import Lineage
+from tradingflow.monitor.store import ChainStore
+
+log = get_logger(__name__)
+
+# Blocks near the head that are read and stored together.
+HEAD_SPAN_BLOCKS = 32
+# Headers asked for at first when looking for the ancestor; doubled each time. Most reorgs are one or two deep.
+ANCESTOR_SEARCH_BLOCKS = 4
+RETRY_S = 1.0
+HALTED_POLL_S = 2.0
+
+ReadAgain = Callable[[Span, Sequence[str]], Awaitable[Span]]
+
+
+class State:
+    """What the follower knows of its own chain; read afresh from the store after any failure."""
+
+    def __init__(self, next_block: int, next_final_block: int, lineage: Lineage, assembler: Assembler) -> None:
+        self.next_block = next_block
+        self.next_final_block = next_final_block
+        self.lineage = lineage
+        self.assembler = assembler
+
+
+class Follower:
+    """Keeps the stored events of one chain equal to the canonical chain, until cancelled."""
+
+    def __init__(self, settings: ChainSettings, reader: ChainReader, store: ChainStore, registry: AbiRegistry) -> None:
+        self._settings = settings
+        self.chain_id = settings.chain_id
+        self._label = str(settings.chain_id)
+        self._reader = reader
+        self._store = store
+        self._registry = registry
+        self._sizer = RangeSizer()
+        self._state: State | None = None
+        self.last_round_at_s = float("-inf")
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            pause_s = await self.run_once()
+            await asyncio.sleep(pause_s)
+
+    async def run_once(self) -> float:
+        """One round; what fails is logged, and tried again from what is stored. Returns how long to wait, in
+        seconds."""
+        try:
+            return await self.round()
+        except TradingFlowError as error:
+            log.warning("round failed", chain_id=self.chain_id, code=error.code, detail=error.detail)
+        except Exception:  # the edge of a background loop: say it, forget what we believed, go on
+            log.exception("round broke", chain_id=self.chain_id)
+        self._state = None
+        return RETRY_S
+
+    async def round(self) -> float:
+        """Bring the stored chain up to the node's head; returns how long to wait before the next, in seconds."""
+        state = await self._load()
+        if state is None:
+            return HALTED_POLL_S
+        head = await self._reader.head()
+        settled = head.number - self._settings.finality_blocks
+        if state.next_block <= settled:
+            on_chain = await self._tip_is_canonical(state) and await self._backfill(state, head, settled)
+        elif state.next_block <= head.number:
+            on_chain = await self._keep_up(state, head)
+        else:
+            on_chain = self._knows(state, head)
+        if not on_chain:
+            await self._go_back(state)
+            return 0.0
+        if state.next_block <= head.number:
+            return 0.0
+        self.last_round_at_s = time.monotonic()
+        return self._settings.poll_interval_s
+
+    async def _load(self) -> State | None:
+        """The state, from the store when unknown; None while the chain is halted."""
+        if self._state is not None:
+            await self._take_up_contracts(self._state)
+            return self._state
+        cursor = await self._store.cursor()
+        metrics.HALTED.labels(self._label).set(cursor.halted_reason is not None)
+        if cursor.halted_reason is not None:
+            return None
+        contracts = ContractSet(await self._store.adopt(cursor.next_block))
+        metrics.CONTRACTS.labels(self._label).set(len(contracts))
+        blocks = await self._store.recent_blocks(cursor.next_block)
+        assembler = Assembler(self.chain_id, self._registry, Discovery(), contracts)
+        lineage = Lineage(self._settings.finality_blocks, blocks)
+        self._state = State(cursor.next_block, cursor.next_final_block, lineage, assembler)
+        return self._state
+
+    async def _take_up_contracts(self, state: State) -> None:
+        if await self._store.has_new_contracts():
+            for contract in await self._store.adopt(state.next_block):
+                state.assembler.contracts.add(contract)
+            metrics.CONTRACTS.labels(self._label).set(len(state.assembler.contracts))
+
+    async def _tip_is_canonical(self, state: State) -> bool:
+        """Whether the block we stored last is on the node's chain."""
+        tip = state.lineage.tip
+        if tip is None:
+            return True
+        canonical = await self._reader.headers([tip])
+        return bool(canonical) and canonical[0].hash == state.lineage.hash_at(tip)
+
+    def _knows(self, state: State, head: Head) -> bool:
+        """Whether the node's head, which is not above our tip, is a block we stored. Raises Distrusted."""
+        stored = state.lineage.hash_at(head.number)
+        if stored is None and state.lineage.tip is not None:
+            raise Distrusted(f"the node's head {head.number} is far below the stored block {state.lineage.tip}")
+        return stored in {None, head.hash}
+
+    async def _backfill(self, state: State, head: Head, last: int) -> bool:
+        backfill = Backfill(self._reader, state.assembler.contracts, self._sizer)
+        async for span, known in backfill.spans(state.next_block, last):
+            await self._store_span(state, span, known, self._reader.settled_again, head)
+        return True
+
+    async def _keep_up(self, state: State, head: Head) -> bool:
+        """Store blocks up to the head; False when the chain no longer holds our tip."""
+        while state.next_block <= head.number:
+            known = len(state.assembler.contracts)
+            last = min(head.number, state.next_block + HEAD_SPAN_BLOCKS - 1)
+            span = await self._reader.newest(state.next_block, last, state.assembler.contracts.addresses())
+            if not span.headers:
+                return await self._tip_is_canonical(state)
+            if not self._stands_on_tip(state, span):
+                return False
+            await self._store_span(state, span, known, self._reader.newest_again, head)
+        return True
+
+    def _stands_on_tip(self, state: State, span: Span) -> bool:
+        tip = state.lineage.tip
+        return tip is None or span.headers[span.first].parent_hash == state.lineage.hash_at(tip)
+
+    async def _store_span(self, state: State, span: Span, known: int, read_again: ReadAgain, head: Head) -> None:
+        batch = await state.assembler.batch(span, known, read_again)
+        await self._store.commit(batch, head.number)
+        state.next_block = batch.next_block
+        for number, header in sorted(span.headers.items()):
+            state.lineage.append(number, header.hash)
+        self._measure(batch.events, span, head)
+        for child in batch.discovered:
+            log.info("contract discovered", chain_id=self.chain_id, address=child.address, kind=child.kind)
+
+    def _measure(self, events: Sequence[tuple[object, ...]], span: Span, head: Head) -> None:
+        metrics.EVENTS.labels(self._label).inc(len(events))
+        metrics.LAG_BLOCKS.labels(self._label).set(head.number - span.last)
+        metrics.LAG_SECONDS.labels(self._label).set(max(0.0, time.time() - span.headers[span.last].time))
+
+    async def _go_back(self, state: State) -> None:
+        """Roll back to the last block we share with the chain, or halt where a reorg may not reach."""
+        tip = state.lineage.tip
+        ancestor = await self._common_ancestor(state)
+        if tip is None or ancestor is None or ancestor + 1 < state.next_final_block:
+            await self._halt(state)
+            return
+        removed = await self._store.rollback(state.next_block, ancestor)
+        metrics.REORGS.labels(self._label).inc()
+        metrics.REORG_DEPTH.labels(self._label).observe(tip - ancestor)
+        log.warning("reorg", chain_id=self.chain_id, ancestor=ancestor, depth=tip - ancestor, events_reverted=removed)
+        self._state = None
+
+    async def _common_ancestor(self, state: State) -> int | None:
+        numbers = state.lineage.numbers_from_tip()
+        asked, width = 0, ANCESTOR_SEARCH_BLOCKS
+        while asked < len(numbers):
+            canonical = await self._reader.headers(sorted(numbers[asked : asked + width]))
+            found = state.lineage.common_ancestor({header.height: header.hash for header in canonical})
+            if found is not None:
+                return found
+            asked, width = asked + width, width * 2
+        nothing_older = numbers and numbers[-1] == self._settings.start_block
+        return self._settings.start_block - 1 if nothing_older else None
+
+    async def _halt(self, state: State) -> None:
+        reason = (
+            f"a reorg goes deeper than {self._settings.finality_blocks} blocks below block {state.next_block - 1}; "
+            f"see `tradingflow monitor resume`"
+        )
+        await self._store.halt(reason)
+        metrics.HALTED.labels(self._label).set(1)
+        log.critical("chain halted", alert=True, chain_id=self.chain_id, reason=reason)
+        self._state = None

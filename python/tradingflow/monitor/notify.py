@@ -1,0 +1,151 @@
+"""From stored events to messages on the `chain_events` exchanges, at least once and in chain order.
+
+The transaction that stores a range of blocks puts one *announcement* of the range in the outbox, not a message an
+event: backfills store tens of thousands of events a second. The relay turns an announcement into the messages of the
+events then stored in that range. A rollback puts the reverting messages themselves in the outbox, since the rows are
+gone. Within the lane everything leaves in the order it was written, so the last word on an event is the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tradingflow.db.models.chain import ContractEvent
+from tradingflow.db.outbox import OutgoingMessage
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainReorged
+from tradingflow.messaging.messages import encode
+from tradingflow.messaging.topology import (
+    CHAIN_EVENTS,
+    CHAIN_EVENTS_FINAL,
+    chain_event_routing_key,
+    chain_reorged_routing_key,
+)
+
+LANE = "monitor"
+# An announcement is no exchange of the broker: the relay replaces it by what it announces.
+ANNOUNCEMENT = "announcement"
+UNDECODED = "undecoded"
+PAGE = 1000
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """The events stored in blocks [first, until) are to be published on `exchange`."""
+
+    chain_id: int
+    first: int
+    until: int
+    exchange: str
+
+
+def announce(chain_id: int, first: int, until: int, *, final: bool = False) -> list[OutgoingMessage]:
+    exchange = CHAIN_EVENTS_FINAL if final else CHAIN_EVENTS
+    body = msgspec.json.encode(Announcement(chain_id, first, until, exchange))
+    return [OutgoingMessage(ANNOUNCEMENT, "", f"{exchange}:{chain_id}:{first}:{until}", body)]
+
+
+def event_id(chain_id: int, block_hash: str, log_index: int) -> str:
+    return f"{chain_id}:{block_hash}:{log_index}"
+
+
+def event_message(exchange: str, row: Row[Any]) -> OutgoingMessage:
+    """The message of one row of `contract_events`."""
+    name = row.name or UNDECODED
+    message = ChainEvent(
+        event_id=event_id(row.chain_id, row.block_hash, row.log_index),
+        chain_id=row.chain_id,
+        block_number=row.block_number,
+        block_hash=row.block_hash,
+        transaction_hash=row.transaction_hash,
+        log_index=row.log_index,
+        address=row.address,
+        kind=row.kind,
+        name=name,
+        args=row.args or {},
+        block_time=row.block_time,
+    )
+    key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
+    return OutgoingMessage(exchange, key, message.event_id, encode(message))
+
+
+def revert_messages(chain_id: int, ancestor: int, old_tip: int, removed: Sequence[Row[Any]]) -> list[OutgoingMessage]:
+    """What consumers hear of a rollback: every removed event, newest first, then the reorg itself."""
+    newest_first = sorted(removed, key=lambda row: (row.block_number, row.log_index), reverse=True)
+    reorged = OutgoingMessage(
+        CHAIN_EVENTS,
+        chain_reorged_routing_key(chain_id),
+        f"{chain_id}:reorg:{ancestor}:{old_tip}",
+        encode(ChainReorged(chain_id, ancestor, old_tip)),
+    )
+    return [*(_reverted(row) for row in newest_first), reorged]
+
+
+def _reverted(row: Row[Any]) -> OutgoingMessage:
+    name = row.name or UNDECODED
+    message = ChainEventReverted(
+        event_id=event_id(row.chain_id, row.block_hash, row.log_index),
+        chain_id=row.chain_id,
+        block_number=row.block_number,
+        block_hash=row.block_hash,
+        transaction_hash=row.transaction_hash,
+        log_index=row.log_index,
+        address=row.address,
+        kind=row.kind,
+        name=name,
+    )
+    key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
+    return OutgoingMessage(CHAIN_EVENTS, key, f"{message.event_id}:reverted", encode(message))
+
+
+class EventPublisher:
+    """What the outbox relay of the monitor's lane publishes with."""
+
+    def __init__(self, engine: AsyncEngine, broker: Broker) -> None:
+        self._engine = engine
+        self._broker = broker
+
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Publish in order; returns once all are confirmed. Raises DependencyUnavailable."""
+        direct: list[OutgoingMessage] = []
+        for message in messages:
+            if message.exchange != ANNOUNCEMENT:
+                direct.append(message)
+                continue
+            await self._send(direct)
+            direct = []
+            async for page in self._announced(msgspec.json.decode(message.body, type=Announcement)):
+                await self._send(page)
+        await self._send(direct)
+
+    async def _send(self, messages: Sequence[OutgoingMessage]) -> None:
+        if messages:
+            wire = [(m.exchange, m.routing_key, m.message_id, m.body) for m in messages]
+            await self._broker.publish_all(wire, mandatory=False)
+
+    async def _announced(self, announcement: Announcement) -> AsyncIterator[list[OutgoingMessage]]:
+        """The announced events in chain order, in pages."""
+        position = tuple_(ContractEvent.block_number, ContractEvent.log_index)
+        after = (announcement.first, -1)
+        while True:
+            query = (
+                select(ContractEvent.__table__)
+                .where(
+                    ContractEvent.chain_id == announcement.chain_id,
+                    position > after,
+                    ContractEvent.block_number < announcement.until,
+                )
+                .order_by(ContractEvent.block_number, ContractEvent.log_index)
+                .limit(PAGE)
+            )
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(query)).all()
+            if rows:
+                yield [event_message(announcement.exchange, row) for row in rows]
+            if len(rows) < PAGE:
+                return
+            after = (rows[-1].block_number, rows[-1].log_index)

@@ -1,0 +1,135 @@
+"""What the follower reads from the chain, checked against itself before anybody believes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tradingflow.chain.rpc import HEADER, LOGS, MAYBE_HEADER, Call, Distrusted, Header, RawLog, RpcNode, quantity
+from tradingflow.chain.rpc_pool import RpcPool
+from tradingflow.monitor.reorg import BlockLink, is_linked
+
+# Beyond this many, logs are asked for without an address filter and picked here: no node takes 100,000 addresses.
+MOST_ADDRESSES = 1000
+
+
+@dataclass(frozen=True)
+class Head:
+    """A node's newest block."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """Blocks [first, last] as read: `headers` of all blocks that matter, and logs in chain order."""
+
+    first: int
+    last: int
+    headers: dict[int, Header]
+    logs: list[RawLog]
+
+
+def link(header: Header) -> BlockLink:
+    return BlockLink(header.height, header.hash, header.parent_hash)
+
+
+class ChainReader:
+    """Reads one chain through its pool of nodes. Raises RpcFailed and its kinds."""
+
+    def __init__(self, pool: RpcPool) -> None:
+        self._pool = pool
+
+    async def head(self) -> Head:
+        async def read(node: RpcNode) -> Head:
+            header = await node.call("eth_getBlockByNumber", ["latest", False], HEADER)
+            return Head(header.height, header.hash)
+
+        return await self._pool.run(read)
+
+    async def headers(self, numbers: Sequence[int]) -> list[Header]:
+        """The canonical headers of these blocks, in order; blocks the chain does not have are left out."""
+        return await self._pool.run(lambda node: _headers(node, numbers))
+
+    async def newest(self, first: int, last: int, addresses: Sequence[str]) -> Span:
+        """Blocks near the head, each asked for by its hash, so that headers and logs cannot be of two forks."""
+
+        async def read(node: RpcNode) -> Span:
+            headers = await _headers(node, range(first, last + 1))
+            if not is_linked([link(header) for header in headers]):
+                raise Distrusted(f"{node.name} sent blocks from {first} to {last} that are not a chain")
+            logs = await _logs_by_hash(node, headers, addresses)
+            return Span(first, first + len(headers) - 1, {header.height: header for header in headers}, logs)
+
+        return await self._pool.run(read)
+
+    async def newest_again(self, span: Span, addresses: Sequence[str]) -> Span:
+        """The same blocks near the head for other addresses."""
+        headers = list(span.headers.values())
+        logs = await self._pool.run(lambda node: _logs_by_hash(node, headers, addresses))
+        return replace(span, logs=logs)
+
+    async def settled(self, first: int, last: int, addresses: Sequence[str]) -> Span:
+        """Blocks no reorg can replace: logs by range, and the headers of the blocks that have any, and of the last."""
+
+        async def read(node: RpcNode) -> Span:
+            logs = await _logs_by_range(node, first, last, addresses)
+            with_logs = {int(log.block_number, 16): log.block_hash for log in logs}
+            headers = {header.height: header for header in await _headers(node, sorted({*with_logs, last}))}
+            if last not in headers:
+                raise Distrusted(f"{node.name} does not have block {last} yet")
+            for number, block_hash in with_logs.items():
+                if number not in headers or headers[number].hash != block_hash:
+                    raise Distrusted(f"{node.name} sent logs of a block {number} that is not on its chain")
+            return Span(first, last, headers, logs)
+
+        return await self._pool.run(read)
+
+    async def settled_again(self, span: Span, addresses: Sequence[str]) -> Span:
+        """The same settled blocks for other addresses."""
+        return await self.settled(span.first, span.last, addresses)
+
+
+async def _headers(node: RpcNode, numbers: Sequence[int]) -> list[Header]:
+    calls: list[Call] = [("eth_getBlockByNumber", [quantity(number), False]) for number in numbers]
+    found = [header for header in await node.batch(calls, MAYBE_HEADER) if header is not None]
+    expected = list(numbers)[: len(found)]
+    if [header.height for header in found] != expected:
+        raise Distrusted(f"{node.name} sent other blocks than it was asked for")
+    return found
+
+
+async def _logs_by_hash(node: RpcNode, headers: Sequence[Header], addresses: Sequence[str]) -> list[RawLog]:
+    if not addresses:
+        return []
+    calls: list[Call] = [("eth_getLogs", [_filter(addresses) | {"blockHash": header.hash}]) for header in headers]
+    answers = await node.batch(calls, LOGS)
+    for header, logs in zip(headers, answers, strict=True):
+        _check_logs(node, logs, header.height, header.height)
+        if any(log.block_hash != header.hash for log in logs):
+            raise Distrusted(f"{node.name} sent logs of another block than {header.height}")
+    return [log for logs in answers for log in logs]
+
+
+async def _logs_by_range(node: RpcNode, first: int, last: int, addresses: Sequence[str]) -> list[RawLog]:
+    if not addresses:
+        return []
+    bounds = {"fromBlock": quantity(first), "toBlock": quantity(last)}
+    logs = await node.call("eth_getLogs", [_filter(addresses) | bounds], LOGS)
+    _check_logs(node, logs, first, last)
+    return logs
+
+
+def _filter(addresses: Sequence[str]) -> dict[str, object]:
+    return {"address": list(addresses)} if len(addresses) <= MOST_ADDRESSES else {}
+
+
+def _check_logs(node: RpcNode, logs: Sequence[RawLog], first: int, last: int) -> None:
+    """Logs must lie in the blocks asked for, in chain order, none twice, none taken back."""
+    previous = (first, -1)
+    for log in logs:
+        position = (int(log.block_number, 16), int(log.log_index, 16))
+        if position <= previous or position[0] > last or log.removed:
+            raise Distrusted(f"{node.name} sent logs that are not those of blocks {first} to {last} in order")
+        previous = position

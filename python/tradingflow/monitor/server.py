@@ -1,0 +1,143 @@
+"""`python -m tradingflow.monitor.server`: follows every chain of CHAINS; health and metrics on MONITOR_PORT."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tradingflow.chain.registry import AbiRegistry
+from tradingflow.chain.rpc import RpcNode
+from tradingflow.chain.rpc_pool import RpcPool
+from tradingflow.core.config import ChainSettings, MonitorSettings
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.logging import configure_logging
+from tradingflow.db.engine import make_engine
+from tradingflow.db.outbox import OutboxRelay
+from tradingflow.messaging.broker import Broker
+from tradingflow.monitor import metrics
+from tradingflow.monitor.contracts import Contract
+from tradingflow.monitor.follower import Follower
+from tradingflow.monitor.notify import LANE, EventPublisher
+from tradingflow.monitor.reader import ChainReader
+from tradingflow.monitor.store import ChainStore
+from tradingflow.web.app import Check, make_app
+
+# A chain whose follower did not reach the head for this long is not ready: it backfills, or its nodes are away.
+STALE_S = 60.0
+
+
+def configured_contracts(chain: ChainSettings) -> list[Contract]:
+    """What a chain's settings name: the vault factory and the pools."""
+    contracts = [Contract(pool, "uniswap_v3_pool", chain.start_block) for pool in chain.pools]
+    if chain.vault_factory is not None:
+        contracts.append(Contract(chain.vault_factory, "vault_factory", chain.start_block))
+    return contracts
+
+
+@asynccontextmanager
+async def follow_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiRegistry) -> AsyncIterator[Follower]:
+    """A follower with its nodes and its store; prepared, not yet running."""
+
+    def count_failure(node: str, code: str) -> None:
+        metrics.RPC_ERRORS.labels(str(chain.chain_id), node, code).inc()
+
+    pool = RpcPool(chain.chain_id, [RpcNode(url) for url in chain.rpc_urls], count_failure)
+    store = ChainStore(engine, chain.chain_id, chain.finality_blocks)
+    await store.prepare(chain.start_block, configured_contracts(chain))
+    try:
+        yield Follower(chain, ChainReader(pool), store, registry)
+    finally:
+        await pool.close()
+
+
+class Monitor:
+    """The running parts of the process."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._settings = settings
+        self.readiness: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        settings = self._settings
+        engine = make_engine(settings, application="monitor")
+        broker = Broker(settings.rabbitmq_dsn, name="monitor", partitions=settings.cycle_partitions)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)
+            await stack.enter_async_context(broker)
+            registry = AbiRegistry()
+            followers = [
+                await stack.enter_async_context(follow_chain(chain, engine, registry)) for chain in settings.chains
+            ]
+            self._declare_readiness(engine, broker, followers)
+            relay = OutboxRelay(engine, LANE, EventPublisher(engine, broker).publish)
+            await stack.enter_async_context(running(relay.run(), *(follower.run() for follower in followers)))
+            yield
+
+    def _declare_readiness(self, engine: AsyncEngine, broker: Broker, followers: list[Follower]) -> None:
+        async def database() -> None:
+            async with engine.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+
+        async def rabbitmq() -> None:
+            if not broker.is_connected:
+                raise DependencyUnavailable("rabbitmq_unavailable", "RabbitMQ is not connected")
+
+        self.readiness |= {"postgresql": database, "rabbitmq": rabbitmq}
+        for follower in followers:
+            self.readiness[f"chain_{follower.chain_id}"] = _at_head(follower)
+
+
+def _at_head(follower: Follower) -> Check:
+    async def check() -> None:
+        if time.monotonic() - follower.last_round_at_s > STALE_S:
+            raise DependencyUnavailable("not_at_head", f"chain {follower.chain_id} is not at its head")
+
+    return check
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run endless loops beside the body; end them with it."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def make_monitor_app(settings: MonitorSettings) -> FastAPI:
+    monitor = Monitor(settings)
+    return make_app(
+        title="TradingFlow Monitor",
+        description="Follows chains and stores contract events. Health and metrics only.",
+        lifespan=monitor.lifespan,
+        readiness=monitor.readiness,
+    )
+
+
+def main() -> None:
+    settings = MonitorSettings()
+    configure_logging("monitor", settings.log_level, json=settings.log_format == "json")
+    uvicorn.run(
+        make_monitor_app(settings),
+        host=settings.monitor_host,
+        port=settings.monitor_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""Everything the Monitor reads and writes in PostgreSQL.
+
+`commit` and `rollback` are the only two ways the stored chain changes. Each is one transaction, and each first moves
+the cursor from where the caller believes it to be: a second Monitor, or one that woke up late, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tradingflow.core.errors import Conflict
+from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
+from tradingflow.db.outbox import enqueue
+from tradingflow.monitor.contracts import Contract
+from tradingflow.monitor.decoder import EventRow
+from tradingflow.monitor.notify import LANE, announce, revert_messages
+
+BLOCKS = ChainBlock.__table__
+EVENTS = ContractEvent.__table__
+BLOCK_COLUMNS = ("chain_id", "number", "hash", "parent_hash", "timestamp")
+
+
+class CursorMoved(Conflict):
+    """Somebody else wrote this chain since we read its cursor: read it again."""
+
+    def __init__(self, chain_id: int) -> None:
+        super().__init__("cursor_moved", f"chain {chain_id} was changed by another Monitor")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    next_block: int
+    next_final_block: int
+    halted_reason: str | None
+
+
+# (chain id, number, hash, parent hash, time), as COPY takes it.
+BlockRow = tuple[int, int, bytes, bytes, datetime]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive blocks [first_block, next_block) as they will be stored.
+
+    `blocks` need not hold every block of the range; those without events below finality are left out.
+    """
+
+    chain_id: int
+    first_block: int
+    next_block: int
+    blocks: Sequence[BlockRow]
+    events: Sequence[EventRow]
+    discovered: Sequence[Contract] = field(default=())
+
+
+class ChainStore:
+    """The stored side of one chain. `finality_blocks` is how deep a reorg may go."""
+
+    def __init__(self, engine: AsyncEngine, chain_id: int, finality_blocks: int) -> None:
+        self._engine = engine
+        self._chain_id = chain_id
+        self._finality = finality_blocks
+
+    async def prepare(self, start_block: int, configured: Sequence[Contract]) -> None:
+        """Create the cursor and the configured contracts where they are missing."""
+        async with self._engine.begin() as connection:
+            cursor = {"chain_id": self._chain_id, "next_block": start_block, "next_final_block": start_block}
+            await connection.execute(
+                upsert(ChainCursor).values(**cursor, updated_at=datetime.now(UTC)).on_conflict_do_nothing()
+            )
+            await self._insert_contracts(connection, configured, live=False)
+
+    async def cursor(self) -> Cursor:
+        async with self._engine.connect() as connection:
+            return await self._cursor(connection)
+
+    async def _cursor(self, connection: AsyncConnection, *, lock: bool = False) -> Cursor:
+        query = select(ChainCursor.next_block, ChainCursor.next_final_block, ChainCursor.halted_reason).where(
+            ChainCursor.chain_id == self._chain_id
+        )
+        row = (await connection.execute(query.with_for_update() if lock else query)).one()
+        return Cursor(*row)
+
+    async def recent_blocks(self, next_block: int) -> list[tuple[int, str]]:
+        """(number, hash) of the stored blocks that a reorg may still replace, lowest first."""
+        query = (
+            select(ChainBlock.number, ChainBlock.hash)
+            .where(ChainBlock.chain_id == self._chain_id, ChainBlock.number >= self._keep_from(next_block))
+            .order_by(ChainBlock.number)
+        )
+        async with self._engine.connect() as connection:
+            return [(number, block_hash) for number, block_hash in await connection.execute(query)]
+
+    def _keep_from(self, next_block: int) -> int:
+        """The lowest block kept although it may hold no event: the ancestor of the deepest allowed reorg."""
+        return next_block - 1 - self._finality
+
+    async def adopt(self, next_block: int) -> list[Contract]:
+        """Take up contracts added since the last call: followed from `next_block`, their past left to history.
+
+        Returns all contracts the follower must read from the chain at `next_block` on.
+        """
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(MonitoredContract)
+                .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.live_from.is_(None))
+                .values(
+                    live_from=func.greatest(MonitoredContract.from_block, next_block),
+                    history_next=MonitoredContract.from_block,
+                )
+            )
+            rows = await connection.execute(
+                select(
+                    MonitoredContract.address,
+                    MonitoredContract.kind,
+                    MonitoredContract.from_block,
+                    MonitoredContract.discovered_by,
+                )
+                .where(MonitoredContract.chain_id == self._chain_id)
+                .order_by(MonitoredContract.from_block, MonitoredContract.address)
+            )
+            return [Contract(*row) for row in rows]
+
+    async def has_new_contracts(self) -> bool:
+        """Whether contracts wait to be adopted."""
+        query = select(
+            select(MonitoredContract.address)
+            .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.live_from.is_(None))
+            .exists()
+        )
+        async with self._engine.connect() as connection:
+            return bool(await connection.scalar(query))
+
+    async def commit(self, batch: Batch, head: int) -> None:
+        """Store a batch. Raises CursorMoved when the cursor is not at its first block."""
+        async with self._engine.begin() as connection:
+            await self._move_cursor(connection, batch.first_block, batch.next_block)
+            await self._copy(connection, batch)
+            await self._insert_contracts(connection, batch.discovered, live=True)
+            await self._prune_blocks(connection, batch.first_block, batch.next_block)
+            if batch.events:
+                await enqueue(connection, LANE, announce(self._chain_id, batch.first_block, batch.next_block))
+            await self._announce_final(connection, head)
+
+    async def _move_cursor(self, connection: AsyncConnection, expected: int, next_block: int) -> None:
+        moved = await connection.execute(
+            update(ChainCursor)
+            .where(
+                ChainCursor.chain_id == self._chain_id,
+                ChainCursor.next_block == expected,
+                ChainCursor.halted_reason.is_(None),
+            )
+            .values(next_block=next_block, updated_at=datetime.now(UTC))
+        )
+        if moved.rowcount != 1:
+            raise CursorMoved(self._chain_id)
+
+    async def _copy(self, connection: AsyncConnection, batch: Batch) -> None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        if batch.blocks:
+            await driver.copy_records_to_table(ChainBlock.__tablename__, records=batch.blocks, columns=BLOCK_COLUMNS)
+        if batch.events:
+            await driver.copy_records_to_table(
+                ContractEvent.__tablename__, records=batch.events, columns=EventRow._fields
+            )
+
+    async def _insert_contracts(
+        self, connection: AsyncConnection, contracts: Sequence[Contract], *, live: bool
+    ) -> None:
+        if not contracts:
+            return
+        rows = [
+            {
+                "chain_id": self._chain_id,
+                "address": contract.address,
+                "kind": contract.kind,
+                "from_block": contract.from_block,
+                "discovered_by": contract.discovered_by,
+                "live_from": contract.from_block if live else None,
+                "history_next": contract.from_block if live else None,
+            }
+            for contract in contracts
+        ]
+        await connection.execute(upsert(MonitoredContract).on_conflict_do_nothing(), rows)
+
+    async def _prune_blocks(self, connection: AsyncConnection, first_block: int, next_block: int) -> None:
+        """Drop blocks without events that no reorg can replace any more."""
+        has_events = (
+            select(EVENTS.c.log_index)
+            .where(EVENTS.c.chain_id == BLOCKS.c.chain_id, EVENTS.c.block_number == BLOCKS.c.number)
+            .exists()
+        )
+        await connection.execute(
+            delete(ChainBlock).where(
+                ChainBlock.chain_id == self._chain_id,
+                ChainBlock.number >= self._keep_from(first_block),
+                ChainBlock.number < self._keep_from(next_block),
+                ~has_events,
+            )
+        )
+
+    async def _announce_final(self, connection: AsyncConnection, head: int) -> None:
+        """Announce as final what is stored and `finality_blocks` below the head."""
+        cursor = await self._cursor(connection)
+        until = min(cursor.next_block, head - self._finality + 1)
+        first = cursor.next_final_block
+        if until <= first:
+            return
+        await connection.execute(
+            update(ChainCursor).where(ChainCursor.chain_id == self._chain_id).values(next_final_block=until)
+        )
+        if await self._has_events(connection, first, until):
+            await enqueue(connection, LANE, announce(self._chain_id, first, until, final=True))
+
+    async def _has_events(self, connection: AsyncConnection, first: int, until: int) -> bool:
+        query = select(
+            select(ContractEvent.log_index)
+            .where(
+                ContractEvent.chain_id == self._chain_id,
+                ContractEvent.block_number >= first,
+                ContractEvent.block_number < until,
+            )
+            .exists()
+        )
+        return bool(await connection.scalar(query))
+
+    async def rollback(self, expected_next: int, ancestor: int) -> int:
+        """Undo every block above `ancestor`: its events, discoveries and all; returns how many events.
+
+        Consumers are told event by event. Raises CursorMoved.
+        """
+        async with self._engine.begin() as connection:
+            await self._move_cursor(connection, expected_next, ancestor + 1)
+            removed = (
+                await connection.execute(
+                    delete(ContractEvent)
+                    .where(ContractEvent.chain_id == self._chain_id, ContractEvent.block_number > ancestor)
+                    .returning(ContractEvent.__table__)
+                )
+            ).all()
+            await connection.execute(
+                delete(ChainBlock).where(ChainBlock.chain_id == self._chain_id, ChainBlock.number > ancestor)
+            )
+            await self._rollback_contracts(connection, ancestor)
+            await enqueue(connection, LANE, revert_messages(self._chain_id, ancestor, expected_next - 1, removed))
+            return len(removed)
+
+    async def _rollback_contracts(self, connection: AsyncConnection, ancestor: int) -> None:
+        ours = MonitoredContract.chain_id == self._chain_id
+        await connection.execute(
+            delete(MonitoredContract).where(
+                ours, MonitoredContract.discovered_by.is_not(None), MonitoredContract.from_block > ancestor
+            )
+        )
+        for column in (MonitoredContract.live_from, MonitoredContract.history_next):
+            await connection.execute(
+                update(MonitoredContract)
+                .where(ours, column > ancestor + 1)
+                .values({column: func.greatest(MonitoredContract.from_block, ancestor + 1)})
+            )
+
+    async def halt(self, reason: str) -> None:
+        """Stop following this chain until an operator resumes it."""
+        await self._set_halted(reason)
+
+    async def resume(self) -> None:
+        await self._set_halted(None)
+
+    async def _set_halted(self, reason: str | None) -> None:
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(ChainCursor)
+                .where(ChainCursor.chain_id == self._chain_id)
+                .values(halted_reason=reason, updated_at=datetime.now(UTC))
+            )
