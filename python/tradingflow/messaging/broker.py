@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -65,7 +65,14 @@ class Broker:
         return channel
 
     async def publish(
-        self, exchange: str, routing_key: str, body: bytes, *, message_id: str, mandatory: bool = True
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        *,
+        message_id: str,
+        mandatory: bool = True,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Publish one persistent message and wait for its confirm.
 
@@ -73,7 +80,11 @@ class Broker:
         DependencyUnavailable when the broker is away, refuses, or does not confirm in time.
         """
         message = aio_pika.Message(
-            body, message_id=message_id, delivery_mode=DeliveryMode.PERSISTENT, content_type="application/json"
+            body,
+            message_id=message_id,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            content_type="application/json",
+            headers=dict(headers or {}),
         )
         try:
             target = await _entered(self._publishing).get_exchange(exchange, ensure=False)

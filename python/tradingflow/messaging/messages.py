@@ -5,7 +5,8 @@ Message ids are deterministic, so a message published twice is recognisably the 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -22,27 +23,22 @@ class CycleStarted(Message, frozen=True, tag="cycle_started"):
     cycle: int
 
 
-class Signal(msgspec.Struct, frozen=True):
-    """One value on one edge."""
-
-    source_node: str
-    source_handle: str
-    target_node: str
-    target_handle: str
-    value: Any
-
-
 class Signals(Message, frozen=True, tag="signals"):
-    """Outputs of one finished node task, for its followers in the same cycle (same partition).
+    """One node task ended: its outputs, for its followers in the same cycle (same partition).
 
-    `skipped` names the edges, as (source handle, target node, target handle), whose branch was not taken.
+    `outputs` is a JSON object of the handles that were taken; an edge from any other handle is not taken. It is
+    left encoded: the worker that ran the node has the values already. `error` is that of a failed task.
     """
 
     flow_pk: UUID
     cycle: int
     source_node: str
-    signals: tuple[Signal, ...]
-    skipped: tuple[tuple[str, str, str], ...] = ()
+    status: str
+    outputs: msgspec.Raw
+    error: dict[str, str] | None
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
 
 
 class TradeRequested(Message, frozen=True, tag="trade_requested"):
@@ -60,31 +56,24 @@ class TradeSettled(Message, frozen=True, tag="trade_settled"):
     trade_id: str
 
 
-class ChainEvent(Message, frozen=True, tag="chain_event"):
-    """One stored, decoded contract event. `event_id` is `{chain_id}:{block_hash}:{log_index}`."""
-
-    event_id: str
-    chain_id: int
-    block_number: int
-    block_hash: str
-    transaction_hash: str
-    log_index: int
-    address: str
-    kind: str
-    name: str
-    args: dict[str, Any]
-
-
 CycleMessage = CycleStarted | Signals | TradeSettled
 
 _encoder = msgspec.json.Encoder()
-_cycle_decoder: msgspec.json.Decoder[CycleMessage] = msgspec.json.Decoder(CycleStarted | Signals | TradeSettled)
+_cycle_decoder: msgspec.json.Decoder[CycleMessage | list[CycleMessage]] = msgspec.json.Decoder(
+    CycleStarted | Signals | TradeSettled | list[CycleStarted | Signals | TradeSettled]
+)
 
 
 def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_cycle_message(body: bytes) -> CycleMessage:
-    """Raises msgspec.ValidationError or DecodeError for anything that is not a cycle message."""
-    return _cycle_decoder.decode(body)
+def pack(bodies: Sequence[bytes]) -> bytes:
+    """One body for several encoded cycle messages of one partition."""
+    return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
+
+
+def decode_cycle_messages(body: bytes) -> list[CycleMessage]:
+    """What `encode` or `pack` wrote. Raises msgspec.ValidationError or DecodeError for anything else."""
+    decoded = _cycle_decoder.decode(body)
+    return decoded if isinstance(decoded, list) else [decoded]

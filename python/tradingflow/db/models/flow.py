@@ -19,6 +19,9 @@ FLOW_STATUSES = ("running", "paused", "stopped")
 CYCLE_STATUSES = ("running", "completed", "failed", "terminated")
 NODE_TASK_STATUSES = ("pending", "running", "completed", "failed", "skipped", "terminated")
 MODES = ("backtest", "paper", "live")
+OVERLAPS = ("skip", "queue", "replace")
+MISFIRES = ("skip", "once", "all")
+DEAD_LETTER_STATUSES = ("dead", "replayed")
 
 
 class Flow(Base):
@@ -50,19 +53,32 @@ class FlowVersion(Base):
 
 
 class Schedule(Base):
-    """When a flow fires next. A row with `next_fire_at` in the past is due; NULL never fires by itself."""
+    """When a flow fires next. A row with `next_fire_at` in the past is due; NULL never fires by itself.
+
+    `overlap` says what a fire time does that finds the flow's last cycle still open, `misfire` what becomes of
+    fire times nobody was there for. The row's lock is what every start of a cycle of this flow takes first.
+    """
 
     __tablename__ = "schedules"
-    __table_args__ = (Index("ix_schedules_due", "next_fire_at", postgresql_where="next_fire_at IS NOT NULL"),)
+    __table_args__ = (
+        CheckConstraint(one_of("overlap", OVERLAPS), name="overlap"),
+        CheckConstraint(one_of("misfire", MISFIRES), name="misfire"),
+        Index("ix_schedules_due", "next_fire_at", postgresql_where="next_fire_at IS NOT NULL"),
+    )
 
     flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
     cycle_interval: Mapped[str]
     next_fire_at: Mapped[datetime | None]
     next_cycle: Mapped[int] = mapped_column(default=0)
+    overlap: Mapped[str] = mapped_column(default="skip")
+    misfire: Mapped[str] = mapped_column(default="once")
 
 
 class Cycle(Base):
-    """One run of one version. UNIQUE(flow, fire time): two schedulers cannot start the same run twice."""
+    """One run of one version. UNIQUE(flow, fire time): two schedulers cannot start the same run twice.
+
+    `trigger` says why it runs: `interval`, `cron`, `manual`, `rerun`, `partial`, `webhook` or `contract_event`.
+    """
 
     __tablename__ = "cycles"
     __table_args__ = (
@@ -78,6 +94,7 @@ class Cycle(Base):
     cycle: Mapped[int] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(Integer)
     fire_time: Mapped[datetime]
+    trigger: Mapped[str] = mapped_column(default="interval")
     status: Mapped[str]
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
@@ -121,3 +138,37 @@ class FlowLog(Base):
     log_source: Mapped[str]
     message: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class NodeStateEntry(Base):
+    """What one node remembers from cycle to cycle. Written in the transaction that completes the node task."""
+
+    __tablename__ = "node_state"
+
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
+    node_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[Any] = mapped_column(JSONB(none_as_null=False))
+    cycle: Mapped[int]
+    updated_at: Mapped[CreatedAt]
+
+
+class DeadLetter(Base):
+    """A message on a cycle that could not be handled. `body` is kept as it came; a replay sends it again."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (
+        CheckConstraint(one_of("status", DEAD_LETTER_STATUSES), name="status"),
+        Index("ix_dead_letters_flow_pk_id", "flow_pk", "id"),
+    )
+
+    id: Mapped[BigPk]
+    flow_pk: Mapped[UUID | None]
+    cycle: Mapped[int | None]
+    message_id: Mapped[str] = mapped_column(unique=True)
+    routing_key: Mapped[str]
+    body: Mapped[bytes]
+    reason: Mapped[str]
+    status: Mapped[str] = mapped_column(default="dead")
+    created_at: Mapped[CreatedAt]
+    replayed_at: Mapped[datetime | None]

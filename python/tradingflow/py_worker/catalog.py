@@ -1,0 +1,51 @@
+"""Routes that say what this worker can do and what it is doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from tradingflow.py_worker.parts import TheParts
+from tradingflow.web.auth import CurrentUser
+from tradingflow.web.errors import ERROR_RESPONSES
+
+router = APIRouter()
+
+
+class NodeTypes(BaseModel):
+    """`node_types` holds, for each type, the JSON schema of its config and its handles with kind and arity."""
+
+    node_types: list[dict[str, Any]]
+
+
+class Stats(BaseModel):
+    worker_id: str
+    cycles_in_memory: int
+    nodes_running: int = Field(description="Slots taken")
+    nodes_waiting: int = Field(description="Released, but waiting for a slot")
+    records_uncommitted: int
+    signals_unconfirmed: int
+    subscribed: bool
+
+
+@router.get("/nodes/types", tags=["nodes"])
+async def list_node_types(parts: TheParts) -> NodeTypes:
+    """The catalog of node types: enough to draw forms and handles."""
+    return NodeTypes(node_types=parts.catalog)
+
+
+@router.get("/stats", tags=["operation"], responses={401: ERROR_RESPONSES[401]})
+async def worker_stats(user: CurrentUser, parts: TheParts) -> Stats:
+    """What this worker process has in hand."""
+    worker = parts.worker
+    return Stats(
+        worker_id=worker.id,
+        cycles_in_memory=worker.conductor.cycles,
+        nodes_running=worker.slots.taken,
+        nodes_waiting=worker.slots.waiting,
+        records_uncommitted=len(worker.committer),
+        signals_unconfirmed=len(worker.signaller),
+        subscribed=worker.consumer.is_subscribed,
+    )

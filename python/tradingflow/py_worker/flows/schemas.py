@@ -1,0 +1,129 @@
+"""What the flow routes take and give."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+Item = TypeVar("Item")
+
+ID_PATTERN = r"^[A-Za-z0-9_:-]{1,100}$"
+MAX_BIGINT = 2**63 - 1
+
+FlowId = Annotated[str, Path(pattern=ID_PATTERN, description="The owner's name for the flow")]
+CycleNumber = Annotated[int, Path(ge=0, le=MAX_BIGINT)]
+Limit = Annotated[int, Query(ge=1, le=500, description="Items a page")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
+Overlap = Literal["skip", "queue", "replace"]
+Misfire = Literal["skip", "once", "all"]
+
+
+class FlowRequest(BaseModel):
+    """A flow as front ends send it. Nodes and edges are judged by the engine, which names node and handle."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "flow_id": "my_flow",
+                    "cycle_interval": "5m",
+                    "flow_json": {
+                        "nodes": [{"id": "price", "type": "dex_price_node", "config": {"chain_id": 31337}}],
+                        "edges": [],
+                    },
+                }
+            ]
+        }
+    )
+
+    flow_id: str = Field(pattern=ID_PATTERN)
+    cycle_interval: int | float | str = Field(
+        description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone"
+    )
+    flow_json: dict[str, Any] = Field(description="`nodes` and `edges`")
+    mode: Literal["live"] = Field("live", description="`live` trades on chain")
+    overlap: Overlap = Field("skip", description="What a fire time does while the cycle before is still open")
+    misfire: Misfire = Field("once", description="What becomes of fire times missed while no worker was there")
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one")
+
+
+class Validation(BaseModel):
+    """A valid flow in figures."""
+
+    valid: bool
+    nodes: int
+    edges: int
+    components: int
+
+
+class FlowView(BaseModel):
+    flow_id: str
+    status: str
+    mode: str
+    version: int
+    cycle_interval: str
+    overlap: str
+    misfire: str
+    next_fire_at: datetime | None
+    created_at: datetime
+
+
+class FlowDetail(FlowView):
+    flow_json: dict[str, Any]
+
+
+class CycleView(BaseModel):
+    flow_id: str
+    cycle: int
+    version: int
+    trigger: str
+    status: str
+    fire_time: datetime
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class NodeTaskView(BaseModel):
+    """`id` is `{flow_id}_{cycle}_{node_id}`; `outputs` maps the handles that were taken to their values."""
+
+    id: str
+    node_id: str
+    status: str
+    attempt: int
+    outputs: dict[str, Any] | None
+    error: dict[str, Any] | None
+    worker_id: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class CycleDetail(CycleView):
+    node_tasks: list[NodeTaskView]
+
+
+class FlowStatus(BaseModel):
+    flow_id: str
+    status: str
+    version: int
+    next_fire_at: datetime | None
+    open_cycles: int
+    cycles: int = Field(description="Cycles ever started")
+    last_cycle: CycleView | None
+
+
+class LogView(BaseModel):
+    id: int
+    flow_id: str
+    cycle: int
+    node_id: str | None
+    log_level: str
+    log_source: str
+    message: str
+    created_at: datetime

@@ -1,0 +1,113 @@
+"""What the flow routes do. The caller opens and commits the transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.core.errors import Conflict
+from tradingflow.db.models import Cycle, Flow, FlowVersion, Schedule
+from tradingflow.py_worker.control import tell_workers, terminate_open_cycles
+from tradingflow.py_worker.cycle_starter import announce
+from tradingflow.py_worker.engine.interval import Cron, parse_interval
+from tradingflow.py_worker.flows import store
+from tradingflow.py_worker.flows.schemas import FlowRequest
+
+
+@dataclass(frozen=True)
+class FlowService:
+    """Acts for `user_id` at `now`. A flow's schedule row is locked before anything of the flow changes."""
+
+    session: AsyncSession
+    user_id: UUID
+    now: datetime
+    partitions: int
+
+    async def execute(self, request: FlowRequest) -> tuple[Flow, Schedule]:
+        """Create the flow, or give it a new version when its graph changed, and let it run from now on."""
+        flow = await self._create_or_lock(request)
+        schedule = await store.get_schedule(self.session, flow, lock=True)
+        await self._revise(flow, request.flow_json)
+        flow.mode = request.mode
+        schedule.cycle_interval = str(request.cycle_interval)
+        schedule.overlap = request.overlap
+        schedule.misfire = request.misfire
+        await self._run(flow, schedule)
+        return flow, schedule
+
+    async def start(self, flow: Flow) -> Schedule:
+        """Let the flow run from now on; a paused one goes on, a running one is left as it is."""
+        schedule = await store.get_schedule(self.session, flow, lock=True)
+        if flow.status == "paused":
+            return await self.resume(flow)
+        if flow.status == "stopped":
+            await self._run(flow, schedule)
+        return schedule
+
+    async def stop(self, flow: Flow) -> Schedule:
+        """No cycle starts any more, and the open ones end as terminated now."""
+        schedule = await store.get_schedule(self.session, flow, lock=True)
+        schedule.next_fire_at = None
+        flow.status = "stopped"
+        await terminate_open_cycles(self.session, flow.id, "the flow was stopped", self.now)
+        await tell_workers(self.session, flow.id)
+        return schedule
+
+    async def pause(self, flow: Flow) -> Schedule:
+        """No cycle and no node starts any more; nodes that run end. Raises Conflict for a stopped flow."""
+        schedule = await store.get_schedule(self.session, flow, lock=True)
+        if flow.status == "stopped":
+            raise Conflict("flow_not_running", "only a running flow can be paused; this one is stopped")
+        flow.status = "paused"
+        await tell_workers(self.session, flow.id)
+        return schedule
+
+    async def resume(self, flow: Flow) -> Schedule:
+        """Go on where the pause held. Raises Conflict for a stopped flow."""
+        schedule = await store.get_schedule(self.session, flow, lock=True)
+        if flow.status == "stopped":
+            raise Conflict("flow_not_paused", "only a paused flow can be resumed; start this one")
+        flow.status = "running"
+        await tell_workers(self.session, flow.id)
+        open_ = select(Cycle.cycle).where(Cycle.flow_pk == flow.id, Cycle.status == "running")
+        cycles = (await self.session.scalars(open_)).all()
+        await announce(self.session, [(flow.id, cycle) for cycle in cycles], self.partitions)
+        return schedule
+
+    async def _run(self, flow: Flow, schedule: Schedule) -> None:
+        interval = parse_interval(schedule.cycle_interval)
+        flow.status = "running"
+        schedule.next_fire_at = interval.step(self.now) if isinstance(interval, Cron) else self.now
+        await self.session.flush()
+
+    async def _create_or_lock(self, request: FlowRequest) -> Flow:
+        """Two requests that create the same flow at once take turns on its row."""
+        flow_pk = uuid4()
+        values = {
+            "id": flow_pk,
+            "user_id": self.user_id,
+            "flow_id": request.flow_id,
+            "status": "stopped",
+            "mode": request.mode,
+            "current_version": 0,
+        }
+        created = await self.session.scalar(insert(Flow).values(values).on_conflict_do_nothing().returning(Flow.id))
+        if created is not None:
+            interval = str(request.cycle_interval)
+            self.session.add(Schedule(flow_pk=flow_pk, cycle_interval=interval, next_cycle=0))
+            await self.session.flush()
+        return await store.get_flow(self.session, self.user_id, request.flow_id, lock=True)
+
+    async def _revise(self, flow: Flow, graph: dict[str, Any]) -> None:
+        """Versions are immutable: another graph is another version, and running cycles finish on theirs."""
+        current = await self.session.get(FlowVersion, (flow.id, flow.current_version))
+        if current is None or current.graph != graph:
+            flow.current_version += 1
+            self.session.add(FlowVersion(flow_pk=flow.id, version=flow.current_version, graph=graph))
+            await self.session.flush()

@@ -1,0 +1,104 @@
+"""What the flow routes ask the database. Every query is bound to an owner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.core.errors import NotFound
+from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule
+
+
+async def find_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow | None:
+    statement = select(Flow).where(Flow.user_id == user_id, Flow.flow_id == flow_id)
+    return await session.scalar(statement.with_for_update() if lock else statement)
+
+
+async def get_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow:
+    """Raises NotFound, also for somebody else's."""
+    flow = await find_flow(session, user_id, flow_id, lock=lock)
+    if flow is None:
+        raise NotFound("flow", flow_id)
+    return flow
+
+
+async def get_schedule(session: AsyncSession, flow: Flow, *, lock: bool = False) -> Schedule:
+    statement = select(Schedule).where(Schedule.flow_pk == flow.id)
+    return (await session.scalars(statement.with_for_update() if lock else statement)).one()
+
+
+async def list_flows(
+    session: AsyncSession, user_id: UUID, after: str | None, limit: int
+) -> Sequence[tuple[Flow, Schedule]]:
+    statement = select(Flow, Schedule).join(Schedule, Schedule.flow_pk == Flow.id).where(Flow.user_id == user_id)
+    if after is not None:
+        statement = statement.where(Flow.flow_id > after)
+    rows = await session.execute(statement.order_by(Flow.flow_id).limit(limit))
+    return [(flow, schedule) for flow, schedule in rows]
+
+
+async def get_version(session: AsyncSession, flow: Flow, version: int) -> FlowVersion:
+    found = await session.get(FlowVersion, (flow.id, version))
+    if found is None:
+        raise NotFound("version", version)
+    return found
+
+
+async def list_cycles(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[Cycle]:
+    statement = select(Cycle).where(Cycle.flow_pk == flow.id)
+    if before is not None:
+        statement = statement.where(Cycle.cycle < before)
+    return (await session.scalars(statement.order_by(Cycle.cycle.desc()).limit(limit))).all()
+
+
+async def get_cycle(session: AsyncSession, flow: Flow, cycle: int, *, lock: bool = False) -> Cycle:
+    statement = select(Cycle).where(Cycle.flow_pk == flow.id, Cycle.cycle == cycle)
+    found = await session.scalar(statement.with_for_update() if lock else statement)
+    if found is None:
+        raise NotFound("cycle", cycle)
+    return found
+
+
+async def node_tasks(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[NodeTask]:
+    statement = select(NodeTask).where(NodeTask.flow_pk == flow.id, NodeTask.cycle == cycle)
+    return (await session.scalars(statement.order_by(NodeTask.started_at.nulls_last(), NodeTask.node_id))).all()
+
+
+async def count_open_cycles(session: AsyncSession, flow: Flow) -> int:
+    statement = select(func.count()).select_from(Cycle).where(Cycle.flow_pk == flow.id, Cycle.status == "running")
+    return await session.scalar(statement) or 0
+
+
+async def list_logs(
+    session: AsyncSession,
+    flow: Flow,
+    *,
+    cycle: int | None,
+    node_id: str | None,
+    log_level: str | None,
+    log_source: str | None,
+    before: int | None,
+    after: int | None,
+    offset: int,
+    limit: int,
+) -> Sequence[FlowLog]:
+    """Newest first, or oldest first from `after` on when that is given."""
+    statement = select(FlowLog).where(FlowLog.flow_pk == flow.id)
+    for column, value in (
+        (FlowLog.cycle, cycle),
+        (FlowLog.node_id, node_id),
+        (FlowLog.log_level, log_level),
+        (FlowLog.log_source, log_source),
+    ):
+        if value is not None:
+            statement = statement.where(column == value)
+    if after is not None:
+        statement = statement.where(FlowLog.id > after).order_by(FlowLog.id)
+    elif before is not None:
+        statement = statement.where(FlowLog.id < before).order_by(FlowLog.id.desc())
+    else:
+        statement = statement.order_by(FlowLog.id.desc())
+    return (await session.scalars(statement.offset(offset).limit(limit))).all()

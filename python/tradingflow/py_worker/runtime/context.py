@@ -1,0 +1,190 @@
+"""What a running node gets to see: `kit.NodeContext`, wired for one node in one cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from tradingflow.core.clock import Clock
+from tradingflow.core.ids import node_task_id
+from tradingflow.core.logging import redact
+from tradingflow.py_worker.kit import (
+    Approvals,
+    CodeRunner,
+    Datasets,
+    HttpClient,
+    Incoming,
+    Json,
+    MarketData,
+    Missing,
+    NodeContext,
+    NodeLogger,
+    NodeState,
+    Secrets,
+    TradeGateway,
+)
+from tradingflow.py_worker.runtime.live import LiveCycle
+from tradingflow.py_worker.runtime.records import LogLine
+
+# A chatty node must not fill the database: what is over is counted, not stored.
+MAX_LOG_LINES = 200
+MAX_LOG_CHARS = 4_000
+
+ReadState = Callable[[str], Awaitable[Json]]
+Barrier = Callable[[], Awaitable[None]]
+
+
+class Trading(Protocol):
+    """Makes the trade gateway of one node in one cycle."""
+
+    def gateway(self, live: LiveCycle, node_id: str, markets: MarketData) -> TradeGateway: ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The worker's parts nodes may reach; what a worker was started without refuses by name."""
+
+    clock: Clock
+    markets: MarketData
+    trading: Trading | None = None
+    http: HttpClient | None = None
+    secrets: Secrets | None = None
+    code: CodeRunner | None = None
+    datasets: Datasets | None = None
+    approvals: Approvals | None = None
+
+
+class Gated:
+    """An effect waits until what it rests on is durable: after a crash the same effect would be decided again."""
+
+    def __init__(self, part: Any, barrier: Barrier) -> None:
+        self._part = part
+        self._barrier = barrier
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._part, name)
+
+        async def after_barrier(*args: Any, **kwargs: Any) -> Any:
+            await self._barrier()
+            return await method(*args, **kwargs)
+
+        return after_barrier
+
+
+class CollectedLog:
+    """Lines of one run; stored in the transaction that ends the node task, so never twice."""
+
+    def __init__(self, clock: Clock, source: str) -> None:
+        self._clock = clock
+        self._source = source
+        self._left_out = 0
+        self._lines: list[LogLine] = []
+
+    def info(self, message: str, **details: Any) -> None:
+        self.add("INFO", message, details)
+
+    def warning(self, message: str, **details: Any) -> None:
+        self.add("WARNING", message, details)
+
+    def error(self, message: str, **details: Any) -> None:
+        self.add("ERROR", message, details)
+
+    def add(self, level: str, message: str, details: Mapping[str, Any]) -> None:
+        if len(self._lines) >= MAX_LOG_LINES:
+            self._left_out += 1
+            return
+        told = " ".join([message, *(f"{key}={value}" for key, value in redact(details).items())])
+        text = told.replace("\x00", "")[:MAX_LOG_CHARS]
+        self._lines.append(LogLine(level, self._source, text, self._clock.now()))
+
+    def lines(self) -> list[LogLine]:
+        if self._left_out:
+            left_out = f"{self._left_out} more lines were left out"
+            return [*self._lines, LogLine("WARNING", "system", left_out, self._clock.now())]
+        return self._lines
+
+
+class BufferedState:
+    """Reads through to the database; writes stay here until the node task ends and are committed with it.
+
+    So a run that a crash cut off has changed nothing, and the next run of the same node task finds what this one found.
+    """
+
+    def __init__(self, read: ReadState) -> None:
+        self._read = read
+        self.writes: dict[str, Json] = {}
+
+    async def get(self, key: str) -> Json:
+        return self.writes[key] if key in self.writes else await self._read(key)
+
+    async def set(self, key: str, value: Json) -> None:
+        self.writes[key] = value
+
+    async def compare_and_set(self, key: str, expected: Json, value: Json) -> bool:
+        if await self.get(key) != expected:
+            return False
+        self.writes[key] = value
+        return True
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Implements `NodeContext`. Reading is free; what changes the world outside goes through a gate."""
+
+    flow_id: str
+    cycle: int
+    node_id: str
+    mode: str
+    idempotency_key: str
+    incoming: Sequence[Incoming]
+    clock: Clock
+    log: NodeLogger
+    state: NodeState
+    markets: MarketData
+    trades: TradeGateway
+    http: HttpClient
+    secrets: Secrets
+    code: CodeRunner
+    datasets: Datasets
+    approvals: Approvals
+
+
+@dataclass(frozen=True)
+class RunRecorder:
+    """What one run leaves behind besides its outputs."""
+
+    log: CollectedLog
+    state: BufferedState
+
+
+def make_context(
+    around: Surroundings, live: LiveCycle, index: int, incoming: Sequence[Incoming], recorder: RunRecorder
+) -> NodeContext:
+    node = live.graph.nodes[index]
+
+    async def barrier() -> None:
+        await live.inputs_durable(index)
+
+    def gated(part: Any, name: str) -> Any:
+        return Missing(name) if part is None else Gated(part, barrier)
+
+    trading = around.trading.gateway(live, node.id, around.markets) if around.trading else None
+    return RunContext(
+        flow_id=live.flow_id,
+        cycle=live.key[1],
+        node_id=node.id,
+        mode=live.mode,
+        idempotency_key=f"{live.key[0]}:{live.version}:{node_task_id(live.flow_id, live.key[1], node.id)}",
+        incoming=incoming,
+        clock=around.clock,
+        log=recorder.log,
+        state=recorder.state,
+        markets=around.markets,
+        trades=gated(trading, "trading"),
+        http=gated(around.http, "HTTP"),
+        secrets=around.secrets or cast("Secrets", Missing("stored credentials")),
+        code=around.code or cast("CodeRunner", Missing("the code sandbox")),
+        datasets=gated(around.datasets, "datasets"),
+        approvals=gated(around.approvals, "approvals"),
+    )

@@ -1,0 +1,136 @@
+"""Runs one node task: inputs, time-out, retries, and the ending that its error policy gives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tradingflow.core.errors import InvalidInput, TradingFlowError
+from tradingflow.core.logging import get_logger
+from tradingflow.py_worker.engine.cycle import Outcome, inputs_of
+from tradingflow.py_worker.engine.graph import GraphNode
+from tradingflow.py_worker.engine.spec import ERROR_HANDLE
+from tradingflow.py_worker.kit import Incoming, Json
+from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.runtime.context import (
+    BufferedState,
+    CollectedLog,
+    RunRecorder,
+    Surroundings,
+    make_context,
+)
+from tradingflow.py_worker.runtime.live import LiveCycle
+from tradingflow.py_worker.runtime.records import LogLine
+from tradingflow.py_worker.runtime.store import CycleStore
+
+log = get_logger(__name__)
+
+MAX_OUTPUT_BYTES = 1_000_000
+# PostgreSQL cannot hold it in jsonb or text.
+_NUL = b"\\u0000"
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Ended:
+    """An outcome with what goes into the same transaction. `outputs` is `outcome.outputs` as JSON."""
+
+    outcome: Outcome
+    outputs: bytes
+    logs: list[LogLine]
+    state: Mapping[str, Json] = field(default_factory=dict)
+
+
+class _Failure(Exception):
+    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+
+
+class NodeRunner:
+    def __init__(self, types: Mapping[str, AnyNode], around: Surroundings, store: CycleStore) -> None:
+        self._types = types
+        self._around = around
+        self._store = store
+
+    async def run(self, live: LiveCycle, index: int, started_at: datetime) -> Ended:
+        """The ending of a node task. Raises only CancelledError: whatever a node does is an outcome."""
+        node = live.graph.nodes[index]
+        arrivals = live.state.arrivals(index)
+        inputs = inputs_of(node, arrivals)
+        incoming = [
+            Incoming(live.graph.nodes[a.source].id, a.source_handle, a.target_handle, a.value) for a in arrivals
+        ]
+        journal = CollectedLog(self._around.clock, "node")
+        attempt = 1
+        while True:
+            recorder = RunRecorder(journal, BufferedState(lambda key: self._read_state(live, node, key)))
+            try:
+                outputs = await self._attempt(live, node, inputs, incoming, recorder)
+                return self._completed(outputs, attempt, started_at, recorder)
+            except _Failure as failure:
+                journal.add("ERROR", f"{failure.code}: {failure.detail}", {"attempt": attempt})
+                if attempt >= node.policy.retry.max_attempts or not failure.retryable:
+                    return self._failed(node, failure, attempt, started_at, journal)
+            await asyncio.sleep(node.policy.retry.pause_s(attempt))
+            attempt += 1
+
+    async def _attempt(
+        self,
+        live: LiveCycle,
+        node: GraphNode,
+        inputs: Mapping[str, Json],
+        incoming: list[Incoming],
+        recorder: RunRecorder,
+    ) -> dict[str, Json]:
+        context = make_context(self._around, live, node.index, incoming, recorder)
+        try:
+            async with asyncio.timeout(node.policy.timeout_s):
+                outputs = await self._types[node.type].execute(context, node.config, inputs)
+            return outputs.signals()
+        except TimeoutError as error:
+            raise _Failure("timeout", f"did not end within {node.policy.timeout_s:g} s") from error
+        except InvalidInput as error:
+            raise _Failure(error.code, error.detail, retryable=False) from error
+        except TradingFlowError as error:
+            raise _Failure(error.code, error.detail) from error
+        except Exception as error:  # the engine's edge: user-supplied and third-party nodes end here, not the worker
+            log.exception("node defect", node_type=node.type, flow_id=live.flow_id, node_id=node.id)
+            raise _Failure("node_defect", f"the node broke with {type(error).__name__}") from error
+
+    def _completed(self, outputs: dict[str, Json], attempt: int, started_at: datetime, recorder: RunRecorder) -> Ended:
+        encoded = _encoded(outputs)
+        _encoded(recorder.state.writes)
+        outcome = Outcome("completed", outputs, None, attempt, started_at, self._around.clock.now())
+        return Ended(outcome, encoded, recorder.log.lines(), recorder.state.writes)
+
+    def _failed(
+        self, node: GraphNode, failure: _Failure, attempt: int, started_at: datetime, journal: CollectedLog
+    ) -> Ended:
+        error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")}
+        outputs: dict[str, Any] = {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}
+        outcome = Outcome("failed", outputs, error, attempt, started_at, self._around.clock.now())
+        return Ended(outcome, _encode(outputs), journal.lines())
+
+    async def _read_state(self, live: LiveCycle, node: GraphNode, key: str) -> Json:
+        return await self._store.node_state(live.key[0], node.id, key)
+
+
+def _encoded(values: Mapping[str, Json]) -> bytes:
+    """JSON that PostgreSQL can hold; raises _Failure otherwise."""
+    try:
+        encoded = _encode(values)
+    except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
+        raise _Failure("invalid_output", "an output is not JSON", retryable=False) from error
+    if len(encoded) > MAX_OUTPUT_BYTES:
+        raise _Failure("output_too_large", f"outputs have at most {MAX_OUTPUT_BYTES} bytes as JSON", retryable=False)
+    if _NUL in encoded:
+        raise _Failure("invalid_output", "an output holds the character NUL", retryable=False)
+    return encoded

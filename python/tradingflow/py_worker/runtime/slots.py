@@ -1,0 +1,48 @@
+"""Who runs next when the worker is full: users take turns, whatever the length of their queues."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from uuid import UUID
+
+Start = Callable[[], bool]
+"""Starts the work; False when there is nothing left to start, and the slot goes to the next."""
+
+
+class FairSlots:
+    """At most `limit` pieces of work at a time, handed out round-robin between users."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._queues: OrderedDict[UUID, deque[Start]] = OrderedDict()
+
+    @property
+    def taken(self) -> int:
+        return self._taken
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    @property
+    def is_full(self) -> bool:
+        return self._taken >= self._limit
+
+    def submit(self, user: UUID, start: Start) -> None:
+        """Start now when a slot is free, else when it is this user's turn."""
+        if self._taken < self._limit:
+            self._taken += start()
+        else:
+            self._queues.setdefault(user, deque()).append(start)
+
+    def free(self) -> None:
+        """One piece of work is over."""
+        self._taken -= 1
+        while self._queues and self._taken < self._limit:
+            user, queue = self._queues.popitem(last=False)
+            start = queue.popleft()
+            if queue:
+                self._queues[user] = queue
+            self._taken += start()

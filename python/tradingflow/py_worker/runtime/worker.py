@@ -1,0 +1,132 @@
+"""One worker process's engine room: the parts that run cycles, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tradingflow.core.clock import Clock
+from tradingflow.core.config import WorkerSettings
+from tradingflow.core.logging import get_logger
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.partitions import Delivery, PartitionConsumer
+from tradingflow.py_worker.engine.spec import NodeSpec
+from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.runtime.committer import Committer
+from tradingflow.py_worker.runtime.conductor import Conductor
+from tradingflow.py_worker.runtime.context import Surroundings
+from tradingflow.py_worker.runtime.loader import CycleLoader
+from tradingflow.py_worker.runtime.observers import Observers
+from tradingflow.py_worker.runtime.poison import Poison
+from tradingflow.py_worker.runtime.runner import NodeRunner
+from tradingflow.py_worker.runtime.settlements import Settlements
+from tradingflow.py_worker.runtime.signaller import Signaller
+from tradingflow.py_worker.runtime.slots import FairSlots
+from tradingflow.py_worker.runtime.store import CycleStore
+from tradingflow.py_worker.runtime.sweep import Sweep
+
+log = get_logger(__name__)
+
+# Unacknowledged messages a partition; with packing each may carry 64 signals.
+PREFETCH = 200
+SHOW_RUNNING_PERIOD_S = 0.25
+DRAIN_S = 15.0
+
+
+def new_worker_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}"
+
+
+class Worker:
+    """Runs cycles while `running()` is entered."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        engine: AsyncEngine,
+        broker: Broker,
+        clock: Clock,
+        types: Mapping[str, AnyNode],
+        specs: Mapping[str, NodeSpec],
+        around: Surroundings,
+        settlements: Settlements,
+    ) -> None:
+        self.id = settings.worker_id or new_worker_id()
+        self.store = CycleStore(engine, self.id)
+        self.slots = FairSlots(settings.max_nodes_in_flight)
+        self.committer = Committer(self.store)
+        self.signaller = Signaller(broker)
+        self.observers = Observers(broker)
+        self.loader = CycleLoader(self.store, specs)
+        self.conductor = Conductor(
+            partitions=settings.cycle_partitions,
+            clock=clock,
+            loader=self.loader,
+            runner=NodeRunner(types, around, self.store),
+            committer=self.committer,
+            signaller=self.signaller,
+            observers=self.observers,
+            settlements=settlements,
+            poison=Poison(broker),
+            slots=self.slots,
+        )
+        self.consumer = PartitionConsumer(
+            settings.rabbitmq_dsn,
+            name=f"py_worker.{self.id}",
+            partitions=settings.cycle_partitions,
+            prefetch=PREFETCH,
+            handle=self._handle,
+            on_lost=self.conductor.forget,
+        )
+        self.sweep = Sweep(self.store, self.conductor, broker, clock, settings.cycle_partitions, lambda _: True)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything up; on leaving, what is unfinished is handed back to RabbitMQ and goes on elsewhere."""
+        background = [
+            asyncio.create_task(self.committer.run(), name="committer"),
+            asyncio.create_task(self.loader.run(self.conductor.loaded), name="loader"),
+            asyncio.create_task(self.observers.run(), name="observers"),
+            asyncio.create_task(self.sweep.run(), name="sweep"),
+            asyncio.create_task(self._show_running(), name="show running"),
+        ]
+        consuming = asyncio.create_task(self.consumer.run(), name="partition consumer")
+        for task in (*background, consuming):
+            task.add_done_callback(end_process_when_broken)
+        try:
+            yield
+        finally:
+            await cancel_all([consuming])
+            try:
+                async with asyncio.timeout(DRAIN_S):
+                    await self.committer.drained()
+            except TimeoutError:
+                log.warning("left without committing everything; it will run again", records=len(self.committer))
+            await cancel_all(background)
+
+    def _handle(self, delivery: Delivery) -> None:
+        self.conductor.receive(delivery)
+
+    async def _show_running(self) -> None:
+        while True:
+            await asyncio.sleep(SHOW_RUNNING_PERIOD_S)
+            self.conductor.show_running()
+
+
+def end_process_when_broken(task: asyncio.Task[None]) -> None:
+    """A part that ends by itself is a defect; a worker without it must not look alive."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of the worker broke; the process ends", part=task.get_name(), exc_info=error)
+        os._exit(70)
+
+
+async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,179 @@
+"""The Python Worker: `python -m tradingflow.py_worker.server`. Serves the flow routes and runs cycles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.clock import Clock, SystemClock
+from tradingflow.core.config import WorkerSettings
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.logging import configure_logging
+from tradingflow.db.engine import make_engine, make_session_factory
+from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.messages import pack
+from tradingflow.messaging.topology import CYCLES
+from tradingflow.py_worker.catalog import router as catalog_router
+from tradingflow.py_worker.control import ControlListener
+from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
+from tradingflow.py_worker.flows.endpoints import router as flows_router
+from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
+from tradingflow.py_worker.onchain_markets import OnChainMarkets
+from tradingflow.py_worker.parts import Parts
+from tradingflow.py_worker.runtime.context import Surroundings
+from tradingflow.py_worker.runtime.settlements import Settlements
+from tradingflow.py_worker.runtime.signaller import MAX_PACKED
+from tradingflow.py_worker.runtime.worker import Worker, cancel_all, end_process_when_broken
+from tradingflow.py_worker.scheduler import Scheduler
+from tradingflow.py_worker.specs import node_specs
+from tradingflow.py_worker.trade_gateway import LiveTrading
+from tradingflow.web.app import Check, make_app
+from tradingflow.web.auth import Authenticator
+from tradingflow.web.jwks import JwksAuthenticator
+from tradingflow.web.serve import serve
+
+# One for the committer, loader, relay, control and sweep each, the rest for nodes' state, trades and routes.
+POOL_SIZE = 15
+
+
+def create_app(
+    settings: WorkerSettings,
+    *,
+    clock: Clock | None = None,
+    types: Mapping[str, AnyNode] | None = None,
+    authenticator: Authenticator | None = None,
+) -> FastAPI:
+    """The app with all its routes; its parts are connected and cycles run while its lifespan lasts."""
+    readiness: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            wiring = _Wiring(settings, clock or SystemClock(), stack, readiness)
+            app.state.authenticator = authenticator or await wiring.authenticator()
+            app.state.parts = await wiring.parts(node_types() if types is None else types)
+            yield
+
+    app = make_app(
+        title="TradingFlow Python Worker",
+        description="Runs flows: validates, schedules and executes graphs of nodes that exchange signals.",
+        lifespan=lifespan,
+        readiness=readiness,
+    )
+    app.include_router(flows_router)
+    app.include_router(catalog_router)
+    return app
+
+
+class _Wiring:
+    def __init__(
+        self, settings: WorkerSettings, clock: Clock, stack: AsyncExitStack, readiness: dict[str, Check]
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._stack = stack
+        self._readiness = readiness
+
+    async def authenticator(self) -> Authenticator:
+        client = await self._stack.enter_async_context(httpx.AsyncClient())
+        verifier = JwksAuthenticator(self._settings.jwks_url, self._settings.jwt_issuer, self._clock, client)
+        self._readiness["account_manager_keys"] = verifier.check
+        return verifier
+
+    async def parts(self, types: Mapping[str, AnyNode]) -> Parts:
+        settings = self._settings
+        engine = make_engine(settings, application="py_worker", pool_size=POOL_SIZE)
+        self._stack.push_async_callback(engine.dispose)
+        sessions = make_session_factory(engine)
+        broker = await self._stack.enter_async_context(
+            Broker(settings.rabbitmq_dsn, name="py_worker", partitions=settings.cycle_partitions)
+        )
+        settlements = Settlements()
+        chains = {chain.chain_id: chain for chain in settings.chains}
+        around = Surroundings(
+            clock=self._clock,
+            markets=OnChainMarkets(self._chain_clients()),
+            trading=LiveTrading(sessions, chains, settlements),
+        )
+        specs = node_specs(types)
+        worker = Worker(settings, engine, broker, self._clock, types, specs, around, settlements)
+        scheduler = Scheduler(sessions, self._clock, settings.cycle_partitions)
+        await self._stack.enter_async_context(worker.running())
+        await self._stack.enter_async_context(
+            _background(
+                scheduler.run(),
+                OutboxRelay(engine, OUTBOX_LANE, _packing_publish(broker)).run(),
+                ControlListener(engine, worker.store, worker.conductor).run(),
+            )
+        )
+        self._readiness.update(_checks(engine, broker, worker))
+        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker)
+
+    def _chain_clients(self) -> dict[int, ChainClient]:
+        clients = {chain.chain_id: ChainClient(chain) for chain in self._settings.chains}
+        for client in clients.values():
+            self._stack.push_async_callback(client.close)
+        return clients
+
+
+def _checks(engine: AsyncEngine, broker: Broker, worker: Worker) -> dict[str, Check]:
+    async def postgres() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1 FROM alembic_version"))
+
+    async def rabbitmq() -> None:
+        if not (broker.is_connected and worker.consumer.is_subscribed):
+            raise DependencyUnavailable("rabbitmq_unavailable", "the connection to RabbitMQ is down")
+
+    return {"postgres": postgres, "rabbitmq": rabbitmq}
+
+
+def _packing_publish(broker: Broker) -> Any:
+    """The relay's publish: start messages of one partition travel together."""
+
+    async def publish(messages: Sequence[OutgoingMessage]) -> None:
+        grouped: defaultdict[str, list[OutgoingMessage]] = defaultdict(list)
+        outgoing: list[tuple[str, str, str, bytes]] = []
+        for message in messages:
+            if message.exchange == CYCLES:
+                grouped[message.routing_key].append(message)
+            else:
+                outgoing.append((message.exchange, message.routing_key, message.message_id, message.body))
+        for routing_key, group in grouped.items():
+            for first in range(0, len(group), MAX_PACKED):
+                part = group[first : first + MAX_PACKED]
+                outgoing.append((CYCLES, routing_key, part[0].message_id, pack([m.body for m in part])))
+        await broker.publish_all(outgoing)
+
+    return publish
+
+
+@asynccontextmanager
+async def _background(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(part) for part in parts]
+    for task in tasks:
+        task.add_done_callback(end_process_when_broken)
+    try:
+        yield
+    finally:
+        await cancel_all(tasks)
+
+
+def main() -> None:
+    settings = WorkerSettings()
+    configure_logging("py_worker", settings.log_level, json=settings.log_format == "json")
+    serve(create_app(settings), settings.py_worker_host, settings.py_worker_port)
+
+
+if __name__ == "__main__":
+    main()
