@@ -98,6 +98,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_outbox_lane_id", "outbox", ["lane", "id"], unique=False)
     op.create_table(
+        "price_points",
+        sa.Column("chain_id", sa.BigInteger(), nullable=False),
+        sa.Column("token", EvmAddress(), nullable=False),
+        sa.Column("source", sa.String(), nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("price", sa.Numeric(), nullable=False),
+        sa.PrimaryKeyConstraint("chain_id", "token", "source", "taken_at", name=op.f("pk_price_points")),
+    )
+    op.create_index("ix_price_points_newest", "price_points", ["chain_id", "token", "taken_at"], unique=False)
+    op.create_table(
         "signers",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("address", EvmAddress(), nullable=False),
@@ -176,6 +186,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
     )
     op.create_table(
+        "api_keys",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("wallet_address", EvmAddress(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("scopes", postgresql.ARRAY(sa.String()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_api_keys_user_id_users"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("hash", name=op.f("uq_api_keys_hash")),
+    )
+    op.create_index(
+        "uq_api_keys_living_name", "api_keys", ["user_id", "name"], unique=True, postgresql_where="revoked_at IS NULL"
+    )
+    op.create_table(
         "auth_sessions",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -193,6 +222,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_auth_sessions_expires_at"), "auth_sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_auth_sessions_user_id"), "auth_sessions", ["user_id"], unique=False)
     op.create_table(
+        "credentials",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_credentials_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credentials")),
+        sa.UniqueConstraint("user_id", "name", name=op.f("uq_credentials_user_id_name")),
+    )
+    op.create_table(
         "flows",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -206,6 +250,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_flows_user_id_users"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_flows")),
         sa.UniqueConstraint("user_id", "flow_id", name=op.f("uq_flows_user_id_flow_id")),
+    )
+    op.create_table(
+        "user_preferences",
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("schema_version", sa.Integer(), nullable=False),
+        sa.Column("values", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_user_preferences_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_user_preferences")),
     )
     op.create_table(
         "vault_deployments",
@@ -385,6 +440,21 @@ def upgrade() -> None:
         postgresql_where="status = 'submitted' AND settled_at IS NULL",
     )
     op.create_table(
+        "vault_valuations",
+        sa.Column("vault_id", sa.Uuid(), nullable=False),
+        sa.Column("taken_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("block_number", sa.BigInteger(), nullable=False),
+        sa.Column("quote_token", EvmAddress(), nullable=True),
+        sa.Column("quote_symbol", sa.String(), nullable=True),
+        sa.Column("positions", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("value", sa.Numeric(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["vault_id"], ["vaults.id"], name=op.f("fk_vault_valuations_vault_id_vaults"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("vault_id", "taken_at", name=op.f("pk_vault_valuations")),
+    )
+    op.create_table(
         "cycles",
         sa.Column("flow_pk", sa.Uuid(), nullable=False),
         sa.Column("cycle", sa.BigInteger(), nullable=False),
@@ -437,6 +507,7 @@ def downgrade() -> None:
     op.drop_table("node_tasks")
     op.drop_index("ix_cycles_open", table_name="cycles", postgresql_where="status = 'running'")
     op.drop_table("cycles")
+    op.drop_table("vault_valuations")
     op.drop_index(
         "uq_trades_in_flight", table_name="trades", postgresql_where="status = 'submitted' AND settled_at IS NULL"
     )
@@ -463,10 +534,14 @@ def downgrade() -> None:
         postgresql_where="status NOT IN ('verified', 'failed')",
     )
     op.drop_table("vault_deployments")
+    op.drop_table("user_preferences")
     op.drop_table("flows")
+    op.drop_table("credentials")
     op.drop_index(op.f("ix_auth_sessions_user_id"), table_name="auth_sessions")
     op.drop_index(op.f("ix_auth_sessions_expires_at"), table_name="auth_sessions")
     op.drop_table("auth_sessions")
+    op.drop_index("uq_api_keys_living_name", table_name="api_keys", postgresql_where="revoked_at IS NULL")
+    op.drop_table("api_keys")
     op.drop_table("users")
     op.drop_index(
         "uq_transactions_live_slot",
@@ -482,6 +557,8 @@ def downgrade() -> None:
     op.drop_table("transactions")
     op.drop_table("tokens")
     op.drop_table("signers")
+    op.drop_index("ix_price_points_newest", table_name="price_points")
+    op.drop_table("price_points")
     op.drop_index("ix_outbox_lane_id", table_name="outbox")
     op.drop_table("outbox")
     op.drop_table("monitored_contracts")

@@ -73,6 +73,10 @@ class ChainClient:
         bound = self.contract(abi_name, address).functions[function](*args)
         return await self.guard(bound.call(block_identifier=block))
 
+    async def code_at(self, address: str) -> bytes:
+        """The runtime code at an address; empty for an account without code."""
+        return bytes(await self.guard(self.web3.eth.get_code(self.web3.to_checksum_address(address))))
+
     async def guard(self, request: Any) -> Any:
         """Await one web3 request; its failures come out as ours."""
         try:

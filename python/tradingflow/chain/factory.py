@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.transactions import find_logs, head_number
 from tradingflow.core.errors import Refused
-from tradingflow.core.evm import to_bytes
+from tradingflow.core.evm import keccak, to_bytes
+
+VAULT_CREATED_TOPIC = "0x" + keccak(b"VaultCreated(address,address)").hex()
 
 # What Clones.cloneDeterministicWithImmutableArgs puts on chain: EIP-1167 around the implementation's address, then the
 # ABI-encoded owner.
@@ -33,9 +36,22 @@ class VaultFactoryContract:
     async def implementation(self) -> str:
         return str(await self._client.call("VaultFactory", self.address, "implementation"))
 
+    async def created_block(self, owner: str, vault: str) -> int:
+        """The block of the vault's `VaultCreated`. Raises Refused `not_created`."""
+        topics = [VAULT_CREATED_TOPIC, _padded(owner), _padded(vault)]
+        head = await head_number(self._client)
+        logs = await find_logs(self._client, self.address, topics, self._client.settings.start_block, head)
+        if not logs:
+            raise Refused("not_created", f"the factory never created {vault}")
+        return int(logs[0]["blockNumber"])
+
     def encode_create(self, owner: str, salt: str) -> bytes:
         contract = self._client.contract("VaultFactory", self.address)
         return bytes.fromhex(contract.encode_abi("createVault", [owner, to_bytes(salt)])[2:])
+
+
+def _padded(address: str) -> str:
+    return "0x" + "00" * 12 + address[2:].lower()
 
 
 def clone_code(implementation: str, owner: str) -> bytes:

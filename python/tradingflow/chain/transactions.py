@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, cast
 
@@ -10,10 +12,13 @@ import aiohttp
 from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
-from web3.types import LogReceipt, TxParams
+from web3.types import FilterParams, LogReceipt, TxParams
 
 from tradingflow.chain.client import ChainClient, node_message
 from tradingflow.core.errors import DependencyUnavailable
+
+# Nodes refuse log queries over too many blocks; a range they refuse is halved.
+LOG_RANGE_BLOCKS = 10_000
 
 
 class SendOutcome(StrEnum):
@@ -120,6 +125,12 @@ async def head_number(client: ChainClient) -> int:
     return number
 
 
+async def head_time(client: ChainClient) -> datetime:
+    """The time the newest block claims."""
+    block = await client.guard(client.web3.eth.get_block("latest"))
+    return datetime.fromtimestamp(int(block["timestamp"]), UTC)
+
+
 async def block_hash(client: ChainClient, number: int) -> str | None:
     """The canonical hash at a height; None above the head."""
     block = await client.guard(_block_or_none(client, number))
@@ -134,26 +145,56 @@ async def _block_or_none(client: ChainClient, number: int) -> Any:
 
 
 async def estimate_gas(client: ChainClient, *, sender: str, to: str, data: bytes) -> int:
-    """Gas the call would use on top of the latest block. Raises CallReverted with the contract's reason."""
-    call: TxParams = {
-        "from": cast("ChecksumAddress", sender),
-        "to": cast("ChecksumAddress", to),
-        "data": HexBytes(data),
-    }
-    gas: int = await client.guard(client.web3.eth.estimate_gas(call))
+    """Gas the call would use in the next block. Raises CallReverted with the contract's reason."""
+    gas: int = await client.guard(client.web3.eth.estimate_gas(_call(sender, to, data), "pending"))
     return gas
 
 
 async def simulate(client: ChainClient, *, sender: str, to: str, data: bytes, block: int | None = None) -> bytes:
-    """What the call would return on top of a block. Raises CallReverted with the contract's reason."""
+    """What the call would return in the next block, or on top of `block`. Raises CallReverted with the reason.
+
+    The next block has the present time. On "latest" a quiet chain's clock stands still, and deadlines seem too far.
+    """
     call: TxParams = {
         "from": cast("ChecksumAddress", sender),
         "to": cast("ChecksumAddress", to),
         "data": HexBytes(data),
     }
-    at = "latest" if block is None else block
+    at = "pending" if block is None else block
     returned = await client.guard(client.web3.eth.call(call, at))  # type: ignore[arg-type]
     return bytes(returned)
+
+
+async def replay(client: ChainClient, receipt: Receipt) -> None:
+    """Call again what a mined transaction called, on top of its own block. Raises CallReverted with the reason."""
+    sent = await client.guard(client.web3.eth.get_transaction(HexStr(receipt.transaction_hash)))
+    await simulate(client, sender=sent["from"], to=sent["to"], data=bytes(sent["input"]), block=receipt.block_number)
+
+
+async def find_logs(
+    client: ChainClient, address: str, topics: Sequence[str], first_block: int, last_block: int
+) -> list[LogReceipt]:
+    """The newest logs that match, searched backwards until a range holds some."""
+    upper, span = last_block, LOG_RANGE_BLOCKS
+    while upper >= first_block:
+        lower = max(first_block, upper - span + 1)
+        wanted: FilterParams = {
+            "address": cast("ChecksumAddress", address),
+            "topics": [HexStr(topic) for topic in topics],
+            "fromBlock": lower,
+            "toBlock": upper,
+        }
+        try:
+            logs: list[LogReceipt] = await client.guard(client.web3.eth.get_logs(wanted))
+        except DependencyUnavailable as error:
+            if error.code != "rpc_error" or span == 1:
+                raise
+            span //= 2
+            continue
+        if logs:
+            return logs
+        upper = lower - 1
+    return []
 
 
 def _call(sender: str, to: str, data: bytes) -> TxParams:

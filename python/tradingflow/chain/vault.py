@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
-from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
-from web3.types import EventData, FilterParams, LogReceipt
+from web3.types import EventData, LogReceipt
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import Receipt, simulate
-from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.chain.transactions import Receipt, find_logs, simulate
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
 
 TRADE_EXECUTED_TOPIC = "0x" + keccak(b"TradeExecuted(bytes32,bytes32,address,address,uint256,uint256,address)").hex()
-# Nodes refuse log queries over too many blocks; a range they refuse is halved.
-LOG_RANGE_BLOCKS = 10_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ class VaultContract:
 
     async def operator(self) -> Operator:
         address, expires_at = await asyncio.gather(self._read("operator"), self._read("operatorExpiresAt"))
-        # An owner may let an operator stay for ever: 2**64 - 1 lies beyond what datetime can say.
+        # An owner may let an operator stay for ever: 2**48 - 1 lies beyond what datetime can say.
         expiry = datetime.max.replace(tzinfo=UTC) if expires_at >= 2**37 else datetime.fromtimestamp(expires_at, UTC)
         return Operator(None if address == ZERO_ADDRESS else str(address), expiry)
 
@@ -124,28 +120,9 @@ class VaultContract:
 
     async def find_executed_trade(self, trade_id: str, first_block: int, last_block: int) -> ExecutedTrade | None:
         """Search the chain backwards for the trade's event."""
-        upper, span = last_block, LOG_RANGE_BLOCKS
-        while upper >= first_block:
-            lower = max(first_block, upper - span + 1)
-            try:
-                logs = await self._client.guard(self._client.web3.eth.get_logs(self._filter(trade_id, lower, upper)))
-            except DependencyUnavailable as error:
-                if error.code != "rpc_error" or span == 1:
-                    raise
-                span //= 2
-                continue
-            if logs:
-                return self._decode(logs[0])
-            upper = lower - 1
-        return None
-
-    def _filter(self, trade_id: str, first_block: int, last_block: int) -> FilterParams:
-        return {
-            "address": cast("ChecksumAddress", self.address),
-            "topics": [HexStr(TRADE_EXECUTED_TOPIC), HexStr(trade_id)],
-            "fromBlock": first_block,
-            "toBlock": last_block,
-        }
+        topics = [TRADE_EXECUTED_TOPIC, trade_id]
+        logs = await find_logs(self._client, self.address, topics, first_block, last_block)
+        return self._decode(logs[0]) if logs else None
 
     def _decode(self, log: LogReceipt) -> ExecutedTrade:
         event: EventData = self._client.contract("Vault", self.address).events["TradeExecuted"]().process_log(log)

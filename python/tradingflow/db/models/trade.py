@@ -22,7 +22,8 @@ class Trade(Base):
     `id` is the trade id the vault burns. A settled trade is `completed` (mined, `amount_out` from the event)
     or `failed` with `failure_code` and `failure_detail`; `finalized_at` says when no reorg could undo that any more.
     A `submitted` trade with a `failure_code` is being called off: it fails so unless it is mined first.
-    The unique index on submitted trades makes a vault's trades go out one at a time, so that each is simulated
+    `settled_at` is when the flow was told, and stays when a reorg reopens the trade.
+    The unique index on trades in flight makes a vault's trades go out one at a time, so that each is simulated
     against balances and caps no trade of ours is about to change.
     """
 
@@ -32,7 +33,13 @@ class Trade(Base):
         CheckConstraint("amount_in > 0", name="amount_in_positive"),
         Index("ix_trades_user_id_created_at", "user_id", "created_at"),
         Index("ix_trades_unsettled", "created_at", postgresql_where="finalized_at IS NULL"),
-        Index("uq_trades_in_flight", "chain_id", "vault_address", unique=True, postgresql_where="status = 'submitted'"),
+        Index(
+            "uq_trades_in_flight",
+            "chain_id",
+            "vault_address",
+            unique=True,
+            postgresql_where="status = 'submitted' AND settled_at IS NULL",
+        ),
     )
 
     id: Mapped[str] = mapped_column(Hash32, primary_key=True)
@@ -54,6 +61,7 @@ class Trade(Base):
     amount_out: Mapped[int | None] = mapped_column(BaseUnits)
     transaction_hash: Mapped[str | None] = mapped_column(Hash32)
     block_number: Mapped[int | None]
+    block_hash: Mapped[str | None] = mapped_column(Hash32)
     failure_code: Mapped[str | None]
     failure_detail: Mapped[str | None]
     created_at: Mapped[CreatedAt]

@@ -1,0 +1,46 @@
+"""A trade from request to settlement, on a real chain through a real vault."""
+
+from __future__ import annotations
+
+import msgspec
+
+from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
+from tradingflow.messaging.messages import TradeSettled
+
+
+async def test_requested_trade_is_mined_and_settled_with_what_the_chain_says(world: World) -> None:
+    before = await world.balance(world.market.base_token)
+    identity = await world.request_trade(100 * ONE_QUOTE)
+
+    await world.executor().advance(identity)
+
+    trade = await world.trade(identity)
+    assert trade.status == "completed", (trade.failure_code, trade.failure_detail)
+    assert trade.amount_out == await world.balance(world.market.base_token) - before
+    assert trade.min_amount_out is not None
+    assert 0 < trade.min_amount_out <= trade.amount_out
+    (transaction,) = await world.transactions(identity)
+    assert (transaction.status, transaction.hash) == ("mined", trade.transaction_hash)
+    assert await world.executions(identity) == 1
+    (message,) = await world.told()
+    told = msgspec.json.decode(message.body, type=TradeSettled)
+    assert (told.trade_id, told.cycle, told.node_id) == (identity, trade.cycle, "swap")
+
+
+async def test_selling_works_as_buying_does(world: World) -> None:
+    before = await world.balance(world.market.quote_token)
+    identity = await world.request_trade(ONE_BASE // 10, sell_base=True)
+    await world.executor().advance(identity)
+    trade = await world.trade(identity)
+    assert trade.status == "completed"
+    assert trade.amount_out == await world.balance(world.market.quote_token) - before
+
+
+async def test_trade_on_a_quiet_chain_is_simulated_at_the_present_time(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    # An hour without a block: by the newest one's clock, any deadline is too far ahead.
+    world.anvil.rpc("evm_increaseTime", 3600)
+    world.clock.ahead_s = 3600.0
+    await world.executor().advance(identity)
+    trade = await world.trade(identity)
+    assert trade.status == "completed", (trade.failure_code, trade.failure_detail)

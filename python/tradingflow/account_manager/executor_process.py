@@ -1,0 +1,126 @@
+"""What one Celery process holds: an event loop in a thread of its own, one engine, the chains, the signers.
+
+Celery's tasks are plain functions, whatever pool runs them. Each hands its coroutine to the one loop and waits, so that
+connections live as long as the process and belong to one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from tradingflow.account_manager.relayer import repository
+from tradingflow.account_manager.relayer.relayer import Relayer
+from tradingflow.account_manager.relayer.signers import SignerSet
+from tradingflow.account_manager.trade.executor import TradeExecutor
+from tradingflow.account_manager.vault.deployment import VaultDeployer
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.clock import SystemClock
+from tradingflow.core.config import ExecutorSettings
+from tradingflow.core.logging import get_logger
+from tradingflow.db.engine import make_engine, make_session_factory
+
+log = get_logger(__name__)
+
+STOP_TIMEOUT_S = 10.0
+
+R = TypeVar("R")
+
+
+class ExecutorProcess:
+    """The parts of one process, wired once."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self.settings = settings
+        self.engine = make_engine(settings, application="celery")
+        self.sessions = make_session_factory(self.engine)
+        self.chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}
+        signers = SignerSet.from_settings(settings)
+        self.relayer = Relayer(self.sessions, self.chains, signers, SystemClock(), settings)
+        self.trades = TradeExecutor(self.relayer)
+        self.deployments = VaultDeployer(self.relayer)
+        self._registered = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine on the process's loop and wait; when the wait is broken off, so is the coroutine."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def register_signers(self) -> None:
+        """Tell the other services which operators this executor signs for."""
+        if not self._registered:
+            async with self.sessions() as session, session.begin():
+                await repository.register_signers(session, self.chains, self.relayer.signers.addresses)
+            self._registered = True
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[bool]:
+        """Whether this is the only process doing `name` now; the right ends with the block, or with the process.
+
+        The lock is the connection's, not a transaction's: the work inside may take longer than a transaction may idle.
+        """
+        async with self.engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            key = {"name": name}
+            taken = await connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), key)
+            try:
+                yield bool(taken)
+            finally:
+                if taken:
+                    await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key)
+
+    def close(self) -> None:
+        """Give back connections and end the loop."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(STOP_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STOP_TIMEOUT_S)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        for client in self.chains.values():
+            await client.close()
+        await self.engine.dispose()
+
+
+_lock = threading.Lock()
+_process: tuple[int, ExecutorProcess] | None = None
+
+
+def this_process() -> ExecutorProcess:
+    """This process's parts, made when first asked for. A forked child makes its own."""
+    global _process  # noqa: PLW0603  one a process is the point
+    with _lock:
+        if _process is None or _process[0] != os.getpid():
+            _process = (os.getpid(), ExecutorProcess(ExecutorSettings()))
+        return _process[1]
+
+
+def open_process() -> None:
+    """Make the parts before the first task, and register the signers if the database is there."""
+    process = this_process()
+    try:
+        process.run(process.register_signers())
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("signers not registered yet", error=error)
+
+
+def close_process() -> None:
+    global _process  # noqa: PLW0603
+    with _lock:
+        if _process is not None and _process[0] == os.getpid():
+            _process[1].close()
+        _process = None

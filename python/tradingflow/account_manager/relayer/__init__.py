@@ -1,0 +1,1 @@
+"""Getting a signed call mined exactly once: nonces, attempts, replacement, reorgs. Knows nothing of trades."""

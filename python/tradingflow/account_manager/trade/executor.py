@@ -1,0 +1,228 @@
+"""The executor: advances one trade by whatever the database and the chain allow now, and returns.
+
+`advance` may be called at any moment, any number of times, by any number of processes: it reads where the trade
+stands, asks the chain without holding a lock, and writes each step under the trade's row lock, where the step is
+checked against the table of transitions again. The chain has the last word: a trade id that a vault has executed is
+settled from the vault's own event, whatever our rows say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy.exc import IntegrityError
+
+from tradingflow.account_manager.relayer import repository as transactions
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.relayer.transitions import TradeStatus, TransactionStatus
+from tradingflow.account_manager.trade import repository
+from tradingflow.account_manager.trade.plan import Plan, Planner
+from tradingflow.account_manager.trade.repository import Failure
+from tradingflow.account_manager.trade.settlement import Settlement, revert_reason
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.fees import Fees
+from tradingflow.chain.transactions import head_number
+from tradingflow.chain.vault import VaultContract
+from tradingflow.core.errors import Refused
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models import Trade, Transaction
+
+log = get_logger(__name__)
+
+PURPOSE = "trade"
+OPERATOR_CHANGED = Failure("operator_changed", "the vault's owner named another operator while the trade was under way")
+NOT_MINED = Failure("not_mined_in_time", "no attempt was mined before the trade's time was over")
+
+
+class TradeExecutor:
+    """Executes trades on all chains with the signers of its relayer."""
+
+    def __init__(self, relayer: Relayer) -> None:
+        self._relayer = relayer
+        self._planner = Planner(relayer)
+        self._settlement = Settlement(relayer)
+
+    async def advance(self, trade_id: str) -> None:
+        """One step or several; what is left is left to the next call.
+
+        Raises DependencyUnavailable when the chain or the database does not answer.
+        """
+        async with self._relayer.sessions() as session:
+            trade = await repository.find(session, trade_id)
+        if trade is None:
+            log.warning("no such trade", trade_id=trade_id)
+        elif trade.finalized_at is None:
+            self._relayer.reached(Step.INTENT_LOADED)
+            await self._advance(trade)
+
+    async def _advance(self, trade: Trade) -> None:
+        if trade.status == TradeStatus.REQUESTED:
+            await self._begin(trade)
+        elif trade.status == TradeStatus.SUBMITTED:
+            await self._follow(trade)
+        else:
+            await self._settlement.confirm(trade)
+
+    # ------------------------------------------------------------------ from intent to a stored attempt
+
+    async def _begin(self, trade: Trade) -> None:
+        if not await self._is_its_turn(trade):
+            return
+        try:
+            plan = await self._planner.plan(trade)
+        except Refused as refusal:
+            await self._refuse(trade, refusal)
+            return
+        self._relayer.reached(Step.PLANNED)
+        await self._relayer.ensure_nonces(trade.chain_id, plan.signer)
+        transaction = await self._prepare(trade, plan)
+        if transaction is not None:
+            self._relayer.reached(Step.PREPARED)
+            await self._relayer.broadcast(transaction)
+            await self.advance(trade.id)
+
+    async def _is_its_turn(self, trade: Trade) -> bool:
+        async with self._relayer.sessions() as session:
+            return await repository.next_requested(session, trade.chain_id, trade.vault_address) == trade.id
+
+    async def _refuse(self, trade: Trade, refusal: Refused) -> None:
+        if refusal.code == "trade_id_used":
+            await self._settlement.settle_from_chain(trade)
+        else:
+            await self._settlement.fail(trade, Failure(refusal.code, refusal.detail))
+
+    async def _prepare(self, trade: Trade, plan: Plan) -> Transaction | None:
+        """None when another executor was faster, or another trade of the vault is in flight."""
+        intent = Intent(PURPOSE, trade.id, trade.chain_id)
+        try:
+            async with self._relayer.sessions() as session, session.begin():
+                await repository.lock(session, trade.id)
+                moved = await repository.move(
+                    session,
+                    trade.id,
+                    TradeStatus.SUBMITTED,
+                    submitted_at=self._relayer.clock.now(),
+                    min_amount_out=plan.min_amount_out,
+                )
+                if not moved:
+                    return None
+                transaction = await self._relayer.prepare(session, intent, plan.signer, plan.call, plan.fees)
+                self._relayer.reached(Step.PREPARED_BEFORE_COMMIT)
+        except IntegrityError as conflict:
+            log.info("trade waits for its turn", trade_id=trade.id, constraint=str(conflict.orig).splitlines()[0])
+            return None
+        return transaction
+
+    # ------------------------------------------------------------------ from a stored attempt to an outcome
+
+    async def _follow(self, trade: Trade) -> None:
+        async with self._relayer.sessions() as session:
+            attempts = await transactions.slot_attempts(session, PURPOSE, trade.id)
+        outcome = await self._relayer.look(attempts)
+        if isinstance(outcome, Mined):
+            await self._settle(trade, attempts, outcome)
+        elif isinstance(outcome, Taken):
+            await self._start_over(trade, attempts)
+        else:
+            await self._press(trade, attempts)
+
+    async def _settle(self, trade: Trade, attempts: Sequence[Transaction], mined: Mined) -> None:
+        client = self._client(trade)
+        depth = await head_number(client) - mined.receipt.block_number + 1
+        if depth < self._relayer.settings.trade_confirmations:
+            return
+        if mined.transaction.gives_up:
+            failure = Failure(trade.failure_code or NOT_MINED.code, trade.failure_detail or NOT_MINED.detail)
+            await self._settlement.fail(trade, failure, attempts, mined.receipt)
+        elif mined.receipt.succeeded:
+            await self._settlement.complete(trade, attempts, mined.receipt)
+        else:
+            await self._settle_reverted(trade, attempts, mined)
+
+    async def _settle_reverted(self, trade: Trade, attempts: Sequence[Transaction], mined: Mined) -> None:
+        """A revert may mean that the trade was executed by another transaction: the vault knows."""
+        vault = VaultContract(self._client(trade), trade.vault_address)
+        if await vault.trade_used(trade.id):
+            await self._settlement.settle_from_chain(trade)
+            return
+        failure = await revert_reason(self._client(trade), mined)
+        await self._settlement.fail(trade, failure, attempts, mined.receipt)
+
+    async def _start_over(self, trade: Trade, attempts: Sequence[Transaction]) -> None:
+        """The nonce is gone to a foreign transaction: this slot is dead, and the trade needs another."""
+        vault = VaultContract(self._client(trade), trade.vault_address)
+        if await vault.trade_used(trade.id):
+            await self._settlement.settle_from_chain(trade)
+            return
+        log.warning("nonce taken by a foreign transaction", trade_id=trade.id, nonce=attempts[-1].nonce)
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.lock(session, trade.id)
+            await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
+            await repository.move(session, trade.id, TradeStatus.REQUESTED)
+
+    # ------------------------------------------------------------------ getting a waiting attempt mined
+
+    async def _press(self, trade: Trade, attempts: Sequence[Transaction]) -> None:
+        latest = attempts[-1]
+        if self._relayer.is_overdue(latest):
+            replacement = await self._replacement(trade, latest)
+            if replacement is not None:
+                self._relayer.reached(Step.REPLACEMENT_PREPARED)
+                await self._relayer.broadcast(replacement)
+        elif self._relayer.is_silent(latest):
+            await self._relayer.broadcast(latest)
+
+    async def _replacement(self, trade: Trade, latest: Transaction) -> Transaction | None:
+        try:
+            fees = await self._relayer.fees(trade.chain_id)
+            failure, plan = await self._decide_again(trade, latest)
+            call = plan.call if plan is not None else self._relayer.empty_transfer(latest.signer)
+            return await self._prepare_replacement(trade, latest, call, fees, failure)
+        except Refused as refusal:
+            # Nothing to do but wait for the market, or for somebody to raise the ceiling.
+            log.warning("trade cannot be replaced now", trade_id=trade.id, code=refusal.code, detail=refusal.detail)
+            return None
+
+    async def _prepare_replacement(
+        self, trade: Trade, latest: Transaction, call: Call, fees: Fees, failure: Failure | None
+    ) -> Transaction | None:
+        try:
+            async with self._relayer.sessions() as session, session.begin():
+                row = await repository.lock(session, trade.id)
+                if row.status != TradeStatus.SUBMITTED:
+                    return None
+                if failure is not None:
+                    await repository.amend(session, trade.id, failure_code=failure.code, failure_detail=failure.detail)
+                replacement = await self._relayer.prepare_replacement(session, call, latest, fees)
+                self._relayer.reached(Step.REPLACEMENT_BEFORE_COMMIT)
+        except IntegrityError:
+            return None  # another executor replaced this attempt in the meantime
+        return replacement
+
+    async def _decide_again(self, trade: Trade, latest: Transaction) -> tuple[Failure | None, Plan | None]:
+        """A fresh plan for the same trade, or why it is called off; neither when that was decided before."""
+        if trade.failure_code is not None:
+            return None, None
+        ttl = timedelta(seconds=self._relayer.settings.trade_ttl_s)
+        if trade.submitted_at is not None and self._relayer.clock.now() - trade.submitted_at >= ttl:
+            return NOT_MINED, None
+        try:
+            plan = await self._planner.plan(trade)
+        except Refused as refusal:
+            if refusal.code == "trade_id_used":
+                raise  # mined this moment: the next look finds the receipt
+            return Failure(refusal.code, refusal.detail), None
+        return (None, plan) if plan.signer == latest.signer else (OPERATOR_CHANGED, None)
+
+    async def next_after(self, trade_id: str) -> str | None:
+        """The trade that waited for this one, when this one is settled."""
+        async with self._relayer.sessions() as session:
+            trade = await repository.find(session, trade_id)
+            if trade is None or trade.settled_at is None:
+                return None
+            return await repository.next_requested(session, trade.chain_id, trade.vault_address)
+
+    def _client(self, trade: Trade) -> ChainClient:
+        return self._relayer.chains[trade.chain_id]

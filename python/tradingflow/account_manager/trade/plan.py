@@ -1,0 +1,90 @@
+"""What a trade would put on chain now: quoted, bounded, simulated. Nothing is stored here."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tradingflow.account_manager.relayer.relayer import Call, Relayer
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.fees import Fees
+from tradingflow.chain.transactions import estimate_gas, head_time
+from tradingflow.chain.uniswap import UniswapReader
+from tradingflow.chain.vault import Swap, VaultContract
+from tradingflow.core.errors import Refused
+from tradingflow.core.ids import onchain_flow_id
+from tradingflow.core.money import minus_bps
+from tradingflow.db.models import Trade
+
+# A pool crossed by others meanwhile may cost some ticks more than the estimate.
+GAS_HEADROOM_PERCENT = 130
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A trade ready to be signed. `min_amount_out` in base units of the token bought."""
+
+    signer: str
+    call: Call
+    fees: Fees
+    min_amount_out: int
+
+
+class Planner:
+    """Turns trades into calls. Every refusal is Refused with a code that says which rule said no."""
+
+    def __init__(self, relayer: Relayer) -> None:
+        self._relayer = relayer
+        self._readers = {chain_id: UniswapReader(client) for chain_id, client in relayer.chains.items()}
+
+    async def plan(self, trade: Trade) -> Plan:
+        """Raises Refused, or DependencyUnavailable when the chain cannot be asked."""
+        client = self._client(trade)
+        vault = VaultContract(client, trade.vault_address)
+        operator, min_amount_out, fees = await asyncio.gather(
+            vault.operator(), self._min_amount_out(trade), self._relayer.fees(trade.chain_id)
+        )
+        signer = self._relayer.signers.of(operator.address).address
+        deadline = await self._deadline(client)
+        swap = _swap(trade, min_amount_out, deadline)
+        data = vault.encode_swap(swap)
+        _, gas = await asyncio.gather(
+            vault.simulate_swap(swap, signer),
+            estimate_gas(client, sender=signer, to=trade.vault_address, data=data),
+        )
+        call = Call(trade.vault_address, data, gas * GAS_HEADROOM_PERCENT // 100, expires_at=deadline)
+        return Plan(signer, call, fees, min_amount_out)
+
+    async def _min_amount_out(self, trade: Trade) -> int:
+        """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with."""
+        if trade.min_amount_out is not None:
+            return trade.min_amount_out
+        quoted = await self._readers[trade.chain_id].quote(trade.path, trade.amount_in)
+        least = minus_bps(quoted, trade.slippage_bps)
+        if least <= 0:
+            raise Refused("min_amount_out_zero", "the quote less the slippage leaves nothing to insist on")
+        return least
+
+    async def _deadline(self, client: ChainClient) -> datetime:
+        """By our clock, or by the chain's where that runs ahead: the vault allows 120 s from the block's time."""
+        now = max(self._relayer.clock.now(), await head_time(client))
+        return now + timedelta(seconds=self._relayer.settings.trade_deadline_s)
+
+    def _client(self, trade: Trade) -> ChainClient:
+        client = self._relayer.chains.get(trade.chain_id)
+        if client is None:
+            raise Refused("unknown_chain", f"chain {trade.chain_id} is not served")
+        return client
+
+
+def _swap(trade: Trade, min_amount_out: int, deadline: datetime) -> Swap:
+    return Swap(
+        trade_id=trade.id,
+        flow_id=onchain_flow_id(trade.flow_pk),
+        router=trade.router,
+        path=trade.path,
+        amount_in=trade.amount_in,
+        min_amount_out=min_amount_out,
+        deadline=int(deadline.timestamp()),
+    )

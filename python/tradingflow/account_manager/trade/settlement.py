@@ -1,0 +1,168 @@
+"""How a trade ends, and what happens when the chain changes its mind.
+
+Each ending is one transaction: the slot's attempts, the trade row, and the message that tells the waiting node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.relayer import repository as transactions
+from tradingflow.account_manager.relayer.relayer import Mined, Relayer
+from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.relayer.transitions import TradeStatus
+from tradingflow.account_manager.trade import repository
+from tradingflow.account_manager.trade.repository import Failure
+from tradingflow.chain.client import CallReverted, ChainClient
+from tradingflow.chain.transactions import Receipt, block_hash, find_receipt, head_number, replay
+from tradingflow.chain.vault import ExecutedTrade, VaultContract
+from tradingflow.core.errors import InvariantBroken
+from tradingflow.core.ids import cycle_partition
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models import Trade, Transaction
+from tradingflow.db.outbox import OutgoingMessage, enqueue
+from tradingflow.messaging.messages import TradeSettled, encode
+from tradingflow.messaging.topology import CYCLES, partition_queue
+
+log = get_logger(__name__)
+
+LANE = "account_manager"
+UNKNOWN_REVERT = Failure("reverted", "the transaction reverted; the same call no longer says why")
+
+
+class Settlement:
+    """Writes the ends of trades. Safe to repeat: an end that is written already changes nothing."""
+
+    def __init__(self, relayer: Relayer) -> None:
+        self._relayer = relayer
+
+    async def complete(self, trade: Trade, attempts: Sequence[Transaction], receipt: Receipt) -> None:
+        """The vault executed the trade in this receipt. Raises InvariantBroken when it does not say so."""
+        executed = self._vault(trade).executed_trade(receipt, trade.id)
+        if executed is None:
+            raise InvariantBroken("trade_event_missing", f"{receipt.transaction_hash} succeeded without TradeExecuted")
+        await self._write(trade, TradeStatus.COMPLETED, _facts_of(executed), attempts, receipt)
+
+    async def fail(
+        self, trade: Trade, failure: Failure, attempts: Sequence[Transaction] = (), receipt: Receipt | None = None
+    ) -> None:
+        """The trade did not happen: it was refused before anything was sent, or its slot was mined without it."""
+        facts: dict[str, Any] = {"failure_code": failure.code, "failure_detail": failure.detail}
+        if receipt is None:
+            facts["finalized_at"] = self._relayer.clock.now()  # nothing on chain that a reorg could change
+        else:
+            facts |= _place_of(receipt)
+        await self._write(trade, TradeStatus.FAILED, facts, attempts, receipt)
+
+    async def settle_from_chain(self, trade: Trade) -> None:
+        """The vault knows the trade id: settle by its event. Left for later while a lagging node hides that."""
+        client = self._client(trade)
+        first = await self._first_block(trade)
+        executed = await self._vault(trade).find_executed_trade(trade.id, first, await head_number(client))
+        receipt = await find_receipt(client, executed.transaction_hash) if executed is not None else None
+        if executed is None or receipt is None:
+            log.warning("trade id is used, its event is not visible yet", trade_id=trade.id)
+            return
+        async with self._relayer.sessions() as session:
+            own = await transactions.find_by_hash(session, executed.transaction_hash)
+            siblings = await transactions.attempts_at(session, own.chain_id, own.signer, own.nonce) if own else []
+        await self._write(trade, TradeStatus.COMPLETED, _facts_of(executed), siblings, receipt)
+
+    async def confirm(self, trade: Trade) -> None:
+        """A settled trade is final once its block is deep enough; a trade whose block is gone is reopened."""
+        if trade.block_number is None:
+            return
+        client = self._client(trade)
+        if await block_hash(client, trade.block_number) != trade.block_hash:
+            await self._reopen(trade)
+        elif await head_number(client) - trade.block_number >= client.settings.finality_blocks:
+            async with self._relayer.sessions() as session, session.begin():
+                await repository.amend(session, trade.id, finalized_at=self._relayer.clock.now())
+            self._relayer.reached(Step.FINALIZED)
+
+    async def _reopen(self, trade: Trade) -> None:
+        log.warning("block of a settled trade was reorganised away", trade_id=trade.id, block=trade.block_number)
+        async with self._relayer.sessions() as session, session.begin():
+            row = await repository.lock(session, trade.id)
+            if row.block_hash != trade.block_hash:
+                return
+            own = await transactions.find_by_hash(session, row.transaction_hash) if row.transaction_hash else None
+            target = TradeStatus.REQUESTED if own is None else TradeStatus.SUBMITTED
+            if own is not None:
+                siblings = await transactions.attempts_at(session, own.chain_id, own.signer, own.nonce)
+                await transactions.record_unmined(session, siblings)
+            undone = dict.fromkeys(("transaction_hash", "block_number", "block_hash", "amount_out"))
+            await repository.move(session, trade.id, target, **undone)
+
+    async def _write(
+        self,
+        trade: Trade,
+        target: TradeStatus,
+        facts: dict[str, Any],
+        attempts: Sequence[Transaction],
+        receipt: Receipt | None,
+    ) -> None:
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.lock(session, trade.id)
+            if not await repository.move(session, trade.id, target, settled_at=self._relayer.clock.now(), **facts):
+                return
+            if receipt is not None and attempts:
+                await transactions.record_mined(session, attempts, receipt)
+            await self._tell(session, trade, receipt)
+            self._relayer.reached(Step.SETTLED_BEFORE_COMMIT)
+        log.info("trade settled", trade_id=trade.id, status=target, code=facts.get("failure_code"))
+        self._relayer.reached(Step.SETTLED)
+
+    async def _tell(self, session: AsyncSession, trade: Trade, receipt: Receipt | None) -> None:
+        partition = cycle_partition(trade.flow_pk, trade.cycle, self._relayer.settings.cycle_partitions)
+        told = TradeSettled(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, trade_id=trade.id)
+        # A trade that a reorg settles anew is told of anew; the same settlement twice is the same message.
+        message_id = f"{trade.id}:{receipt.block_hash if receipt else 'refused'}"
+        message = OutgoingMessage(CYCLES, partition_queue(partition), message_id, encode(told))
+        await enqueue(session, LANE, [message])
+
+    async def _first_block(self, trade: Trade) -> int:
+        """Where the search for the trade's event may begin."""
+        async with self._relayer.sessions() as session:
+            created = await repository.vault_created_block(session, trade.chain_id, trade.vault_address)
+        return created if created is not None else self._client(trade).settings.start_block
+
+    def _client(self, trade: Trade) -> ChainClient:
+        return self._relayer.chains[trade.chain_id]
+
+    def _vault(self, trade: Trade) -> VaultContract:
+        return VaultContract(self._client(trade), trade.vault_address)
+
+
+def _facts_of(executed: ExecutedTrade) -> dict[str, Any]:
+    return {
+        "amount_out": executed.amount_out,
+        "transaction_hash": executed.transaction_hash,
+        "block_number": executed.block_number,
+        "block_hash": executed.block_hash,
+        "failure_code": None,
+        "failure_detail": None,
+    }
+
+
+def _place_of(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "transaction_hash": receipt.transaction_hash,
+        "block_number": receipt.block_number,
+        "block_hash": receipt.block_hash,
+    }
+
+
+async def revert_reason(client: ChainClient, mined: Mined) -> Failure:
+    """Why a mined transaction reverted: the same call once more on top of its own block.
+
+    Later transactions of that block have changed the state it sees, so it may find no reason any more.
+    """
+    try:
+        await replay(client, mined.receipt)
+    except CallReverted as reverted:
+        return Failure(reverted.code, reverted.detail)
+    return UNKNOWN_REVERT

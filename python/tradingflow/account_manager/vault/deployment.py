@@ -1,0 +1,195 @@
+"""Deploying a vault: queued → signed → broadcast → mined → verified, resumed at any point by `advance`.
+
+Anyone may create anyone's vault at its predicted address, and a new vault allows nothing. So a vault that is there
+already counts as mined; what makes it ours to show is that code, owner and registry are verified on chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+
+from tradingflow.account_manager.relayer import repository as transactions
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.relayer.transitions import DeploymentStatus, TransactionStatus
+from tradingflow.account_manager.vault import deployment_repository as repository
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.factory import VaultFactoryContract, clone_code
+from tradingflow.chain.transactions import estimate_gas, head_number
+from tradingflow.chain.vault import VaultContract
+from tradingflow.core.errors import Refused
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models import Transaction, VaultDeployment
+
+log = get_logger(__name__)
+
+PURPOSE = "vault_deployment"
+GAS_HEADROOM_PERCENT = 120
+
+
+class VaultDeployer:
+    """Advances deployments on all chains with the signers of its relayer."""
+
+    def __init__(self, relayer: Relayer) -> None:
+        self._relayer = relayer
+
+    async def advance(self, deployment_id: UUID) -> None:
+        """One step or several; what is left is left to the next call. Raises DependencyUnavailable."""
+        async with self._relayer.sessions() as session:
+            deployment = await repository.find(session, deployment_id)
+        if deployment is None:
+            log.warning("no such deployment", deployment_id=str(deployment_id))
+            return
+        try:
+            await self._advance(deployment)
+        except Refused as refusal:
+            if deployment.status == DeploymentStatus.QUEUED:
+                await self._fail(deployment, refusal.code, refusal.detail)
+            else:
+                log.warning("deployment cannot go on now", deployment_id=str(deployment.id), code=refusal.code)
+
+    async def _advance(self, deployment: VaultDeployment) -> None:
+        if deployment.status == DeploymentStatus.QUEUED:
+            await self._begin(deployment)
+        elif deployment.status in (DeploymentStatus.SIGNED, DeploymentStatus.BROADCAST):
+            await self._follow(deployment)
+        elif deployment.status == DeploymentStatus.MINED:
+            await self._verify(deployment)
+
+    # ------------------------------------------------------------------ queued → signed → broadcast
+
+    async def _begin(self, deployment: VaultDeployment) -> None:
+        factory = VaultFactoryContract(self._client(deployment))
+        if await factory.is_vault(deployment.predicted_address):
+            await self._move(deployment, DeploymentStatus.MINED)
+            await self.advance(deployment.id)
+            return
+        transaction = await self._prepare(deployment, factory)
+        if transaction is not None:
+            self._relayer.reached(Step.PREPARED)
+            await self._broadcast(deployment, transaction)
+            await self.advance(deployment.id)
+
+    async def _prepare(self, deployment: VaultDeployment, factory: VaultFactoryContract) -> Transaction | None:
+        """None when another executor was faster."""
+        signer = await self._choose_signer(deployment)
+        data = factory.encode_create(deployment.owner_address, deployment.salt)
+        gas, fees, _ = await asyncio.gather(
+            estimate_gas(self._client(deployment), sender=signer, to=factory.address, data=data),
+            self._relayer.fees(deployment.chain_id),
+            self._relayer.ensure_nonces(deployment.chain_id, signer),
+        )
+        call = Call(factory.address, data, gas * GAS_HEADROOM_PERCENT // 100)
+        intent = Intent(PURPOSE, str(deployment.id), deployment.chain_id)
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.lock(session, deployment.id)
+            if not await repository.move(session, deployment.id, DeploymentStatus.SIGNED):
+                return None
+            transaction = await self._relayer.prepare(session, intent, signer, call, fees)
+            self._relayer.reached(Step.PREPARED_BEFORE_COMMIT)
+        return transaction
+
+    async def _broadcast(self, deployment: VaultDeployment, transaction: Transaction) -> None:
+        outcome = await self._relayer.broadcast(transaction)
+        if outcome.is_held:
+            await self._move(deployment, DeploymentStatus.BROADCAST, transaction_hash=transaction.hash)
+
+    # ------------------------------------------------------------------ broadcast → mined
+
+    async def _follow(self, deployment: VaultDeployment) -> None:
+        async with self._relayer.sessions() as session:
+            attempts = await transactions.slot_attempts(session, PURPOSE, str(deployment.id))
+        outcome = await self._relayer.look(attempts)
+        if isinstance(outcome, Mined):
+            await self._settle(deployment, attempts, outcome)
+        elif isinstance(outcome, Taken):
+            await self._start_over(deployment, attempts)
+        elif self._relayer.is_overdue(attempts[-1]):
+            await self._replace(deployment, attempts[-1])
+        elif self._relayer.is_silent(attempts[-1]):
+            await self._broadcast(deployment, attempts[-1])
+
+    async def _settle(self, deployment: VaultDeployment, attempts: Sequence[Transaction], mined: Mined) -> None:
+        receipt = mined.receipt
+        depth = await head_number(self._client(deployment)) - receipt.block_number + 1
+        if depth < self._relayer.settings.trade_confirmations:
+            return
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.lock(session, deployment.id)
+            # A revert may mean that somebody else created it first: verification tells.
+            moved = await repository.move(
+                session, deployment.id, DeploymentStatus.MINED, transaction_hash=receipt.transaction_hash
+            )
+            if moved:
+                await transactions.record_mined(session, attempts, receipt)
+        await self.advance(deployment.id)
+
+    async def _start_over(self, deployment: VaultDeployment, attempts: Sequence[Transaction]) -> None:
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.lock(session, deployment.id)
+            await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
+            await repository.move(session, deployment.id, DeploymentStatus.QUEUED)
+
+    async def _replace(self, deployment: VaultDeployment, latest: Transaction) -> None:
+        factory = VaultFactoryContract(self._client(deployment))
+        data = factory.encode_create(deployment.owner_address, deployment.salt)
+        fees = await self._relayer.fees(deployment.chain_id)
+        try:
+            async with self._relayer.sessions() as session, session.begin():
+                await repository.lock(session, deployment.id)
+                call = Call(factory.address, data, latest.gas_limit)
+                replacement = await self._relayer.prepare_replacement(session, call, latest, fees)
+        except IntegrityError:
+            return  # another executor replaced this attempt in the meantime
+        await self._broadcast(deployment, replacement)
+
+    # ------------------------------------------------------------------ mined → verified
+
+    async def _verify(self, deployment: VaultDeployment) -> None:
+        client = self._client(deployment)
+        factory = VaultFactoryContract(client)
+        address = deployment.predicted_address
+        if not await factory.is_vault(address):
+            await self._fail(deployment, "not_created", f"the factory did not create a vault at {address}")
+            return
+        vault = VaultContract(client, address)
+        implementation, owner, code = await asyncio.gather(
+            factory.implementation(), vault.owner(), client.code_at(address)
+        )
+        if owner != deployment.owner_address or code != clone_code(implementation, deployment.owner_address):
+            await self._fail(deployment, "verification_failed", f"code or owner of {address} is not what was asked for")
+            return
+        created_block = await factory.created_block(deployment.owner_address, address)
+        async with self._relayer.sessions() as session, session.begin():
+            if await repository.move(session, deployment.id, DeploymentStatus.VERIFIED):
+                await repository.add_vault(session, deployment, factory.address, created_block)
+        log.info("vault verified", chain_id=deployment.chain_id, vault=address)
+        self._relayer.reached(Step.SETTLED)
+
+    # ------------------------------------------------------------------ helpers
+
+    async def _choose_signer(self, deployment: VaultDeployment) -> str:
+        """Whoever has the least to do pays: a new vault does not care who created it. Raises Refused `no_operator`."""
+        addresses = self._relayer.signers.addresses
+        if not addresses:
+            raise Refused("no_operator", "this executor holds no operator key")
+        async with self._relayer.sessions() as session:
+            return await transactions.least_busy(session, deployment.chain_id, addresses)
+
+    async def _move(self, deployment: VaultDeployment, target: DeploymentStatus, **values: str) -> None:
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.move(session, deployment.id, target, **values)
+
+    async def _fail(self, deployment: VaultDeployment, code: str, detail: str) -> None:
+        log.warning("vault deployment failed", deployment_id=str(deployment.id), code=code)
+        await self._move(deployment, DeploymentStatus.FAILED, failure_code=code, failure_detail=detail)
+
+    def _client(self, deployment: VaultDeployment) -> ChainClient:
+        client = self._relayer.chains.get(deployment.chain_id)
+        if client is None:
+            raise Refused("unknown_chain", f"chain {deployment.chain_id} is not served")
+        return client

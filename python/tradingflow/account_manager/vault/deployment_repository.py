@@ -1,0 +1,62 @@
+"""Deployment rows as the executor changes them. The commit is the caller's."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.relayer.transitions import DeploymentStatus, deployment_sources
+from tradingflow.db.models import Vault, VaultDeployment
+
+ENDED = (DeploymentStatus.VERIFIED, DeploymentStatus.FAILED)
+
+
+async def find(session: AsyncSession, deployment_id: UUID) -> VaultDeployment | None:
+    return await session.get(VaultDeployment, deployment_id)
+
+
+async def lock(session: AsyncSession, deployment_id: UUID) -> VaultDeployment:
+    """The row as it is now, locked until the caller commits."""
+    return await session.get_one(VaultDeployment, deployment_id, with_for_update=True, populate_existing=True)
+
+
+async def open_ids(session: AsyncSession, limit: int) -> list[UUID]:
+    """Deployments that have not ended, oldest first."""
+    query = (
+        select(VaultDeployment.id)
+        .where(VaultDeployment.status.not_in(ENDED))
+        .order_by(VaultDeployment.created_at)
+        .limit(limit)
+    )
+    return list(await session.scalars(query))
+
+
+async def move(session: AsyncSession, deployment_id: UUID, target: DeploymentStatus, **values: Any) -> bool:
+    """Change the status where the table of transitions allows it; False when it does not."""
+    moved = await session.execute(
+        update(VaultDeployment)
+        .where(VaultDeployment.id == deployment_id, VaultDeployment.status.in_(deployment_sources(target)))
+        .values(status=target, **values)
+        .returning(VaultDeployment.id)
+    )
+    return moved.first() is not None
+
+
+async def add_vault(session: AsyncSession, deployment: VaultDeployment, factory: str, created_block: int) -> None:
+    """The verified vault of a deployment; one that is there already stays as it is."""
+    await session.execute(
+        insert(Vault)
+        .values(
+            user_id=deployment.user_id,
+            chain_id=deployment.chain_id,
+            address=deployment.predicted_address,
+            owner_address=deployment.owner_address,
+            factory=factory,
+            created_block=created_block,
+        )
+        .on_conflict_do_nothing()
+    )
