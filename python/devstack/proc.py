@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+# Places in /proc/PID/stat counted from the state (proc(5) counts from the pid, two before).
+THREADS_FIELD = 17
+START_FIELD = 19
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class ProcessIdentity:
 
     @classmethod
     def of(cls, pid: int) -> "ProcessIdentity | None":
-        """The process that has this pid now; None when there is none or it is a zombie."""
+        """The process that has this pid now; None when there is none or it is a zombie.
+
+        A zombie with threads is none: its main thread ended first, the others still hold ports and files.
+        """
         fields = _stat_fields(pid)
-        if fields is None or fields[0] in {"Z", "X"}:
+        if fields is None or (fields[0] in {"Z", "X"} and int(fields[THREADS_FIELD]) <= 1):
             return None
-        return cls(pid, int(fields[19]), _boot_id())
+        return cls(pid, int(fields[START_FIELD]), _boot_id())
 
     @property
     def alive(self) -> bool:

@@ -45,7 +45,8 @@ find_python() {
   else
     python=$(command -v "${PYTHON:-python3}") || fail "python3 is not on PATH; what to do: install Python 3.11 or newer"
   fi
-  "$python" -c 'import celery, fastapi, pydantic_settings' 2>/dev/null ||
+  "$python" -c 'import sys; from importlib.util import find_spec as has
+sys.exit(not all(map(has, ("celery", "fastapi", "pydantic_settings", "sqlalchemy"))))' ||
     fail "$python lacks the packages of TradingFlow; what to do: pip install -r python/requirements.txt"
 }
 
@@ -78,10 +79,7 @@ launch() {
 is_ready() {
   case $1 in
     account_manager | py_worker | monitor)
-      "$python" - "http://${address[$1]}/health/ready" 2>/dev/null <<'PYTHON'
-import sys, urllib.request
-urllib.request.urlopen(sys.argv[1], timeout=5).close()
-PYTHON
+      says_ready "$1" 2>/dev/null
       ;;
     celery_worker)
       (cd "$python_dir" && "$python" -m celery -A "$celery_app" inspect ping --timeout 2 \
@@ -90,6 +88,13 @@ PYTHON
     celery_beat) true ;; # beat answers to nobody; that it runs is checked beside this
   esac
 }
+
+says_ready() (
+  exec 3<>"/dev/tcp/${address[$1]%:*}/${address[$1]##*:}"
+  printf 'GET /health/ready HTTP/1.0\r\nHost: %s\r\n\r\n' "${address[$1]}" >&3
+  read -r -t 5 status <&3
+  [[ $status == HTTP/*" 200 "* ]]
+)
 
 wait_until_ready() {
   local service=$1 deadline=$((SECONDS + start_timeout_s))
@@ -103,13 +108,9 @@ wait_until_ready() {
 # The port must be free before a server starts: else we would take another program's answer for its own.
 require_free_port() {
   local host=${address[$1]%:*} port=${address[$1]##*:}
-  "$python" - "$host" "$port" 2>/dev/null <<'PYTHON' ||
-import socket, sys
-with socket.socket() as probe:
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    probe.bind((sys.argv[1], int(sys.argv[2])))
-PYTHON
+  if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
     fail "port $port of $1 is taken by another program; what to do: end it, or change ${1^^}_PORT in .env"
+  fi
 }
 
 read_addresses() {
@@ -171,6 +172,7 @@ stop_service() {
   until is_gone "$pid"; do
     if [ $SECONDS -ge $deadline ]; then
       kill -KILL -- "-$pid"
+      until is_gone "$pid"; do sleep 0.05; done
       rm -f "$logs/$1.pid"
       printf '%s\n' "$1 (pid $pid) did not stop within $stop_timeout_s s and was killed" >&2
       return 0

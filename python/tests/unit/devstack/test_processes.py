@@ -96,6 +96,22 @@ def test_a_kill_takes_the_grandchildren_with_it(tmp_path: Path) -> None:
     assert eventually(lambda: not grandchild.alive)
 
 
+def test_a_process_whose_main_thread_ended_first_still_lives(tmp_path: Path) -> None:
+    program = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    daemon = started(tmp_path, [sys.executable, "-c", program])
+    pid = daemon.pid
+    assert pid is not None
+    assert eventually(lambda: "(zombie)" in Path(f"/proc/{pid}/status").read_text())
+    assert daemon.is_alive
+    daemon.kill()
+    assert not daemon.is_alive
+
+
 def test_a_process_that_ends_while_starting_is_reported_with_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
     service = ServiceProcess(
