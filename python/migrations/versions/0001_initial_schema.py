@@ -177,7 +177,7 @@ def upgrade() -> None:
         "transactions",
         ["purpose", "purpose_id"],
         unique=True,
-        postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
+        postgresql_where="attempt = 1 AND purpose <> 'nonce_filler' AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
     )
     op.create_table(
         "users",
@@ -546,7 +546,7 @@ def downgrade() -> None:
     op.drop_index(
         "uq_transactions_live_slot",
         table_name="transactions",
-        postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
+        postgresql_where="attempt = 1 AND purpose <> 'nonce_filler' AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
     )
     op.drop_index(
         "ix_transactions_unmined",

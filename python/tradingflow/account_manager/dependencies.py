@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.parts import Parts
+from tradingflow.core.access_token import Principal
+from tradingflow.web.auth import CurrentUser, require_scope
 
 
 def parts_of(request: Request) -> Parts:
@@ -32,3 +34,12 @@ async def _reads(parts: TheParts) -> AsyncIterator[AsyncSession]:
 # scope="function": a client that was answered may rely on the commit.
 Transaction = Annotated[AsyncSession, Depends(_transaction, scope="function")]
 Reads = Annotated[AsyncSession, Depends(_reads, scope="function")]
+
+
+async def _account_holder(user: CurrentUser) -> Principal:
+    require_scope(user, "account")
+    return user
+
+
+# A person who signed in with a wallet: API keys do not get through.
+AccountHolder = Annotated[Principal, Depends(_account_holder)]

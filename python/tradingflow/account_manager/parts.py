@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.price.pools import PoolPrices
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.access_token import TokenSigner
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import AccountManagerSettings
+from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import SessionFactory
 
 
@@ -28,6 +30,8 @@ class Parts:
     prices: dict[int, PoolPrices]
     signer: TokenSigner
     jobs: JobQueue
+    revoked: RevokedSessions
+    sealer: Sealer
 
     def chain(self, chain_id: int) -> ChainClient:
         """Raises InvalidInput for a chain we do not serve, naming those we do."""

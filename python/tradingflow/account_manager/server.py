@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -12,7 +13,9 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tradingflow.account_manager.auth.authenticator import LocalAuthenticator
 from tradingflow.account_manager.auth.endpoints import router as auth_router
+from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
@@ -24,29 +27,20 @@ from tradingflow.account_manager.user.endpoints import router as user_router
 from tradingflow.account_manager.vault.endpoints import router as vault_router
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.uniswap import UniswapReader
-from tradingflow.core.access_token import Principal, TokenSigner, TokenVerifier
+from tradingflow.core.access_token import TokenSigner, TokenVerifier
 from tradingflow.core.clock import Clock, SystemClock
 from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
+from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import make_engine, make_session_factory
-from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
+from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
 from tradingflow.messaging.broker import Broker
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve
 
 LANE = "account_manager"
 ROUTERS = (auth_router, user_router, token_router, vault_router, portfolio_router, trade_router, event_router)
-
-
-class LocalAuthenticator:
-    """Verifies with the signer's own public keys: no request to ourselves."""
-
-    def __init__(self, verifier: TokenVerifier) -> None:
-        self._verifier = verifier
-
-    async def authenticate(self, credential: str) -> Principal:
-        return self._verifier.verify(credential)
 
 
 def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> FastAPI:
@@ -98,20 +92,26 @@ async def _wire(
     for client in chains.values():
         stack.push_async_callback(client.close)
     signer = TokenSigner(settings.jwt_seed.get_secret_value(), settings.jwt_issuer, settings.access_token_ttl_s, clock)
-    app.state.authenticator = LocalAuthenticator(TokenVerifier(signer.jwks(), settings.jwt_issuer, clock))
+    reads = make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    revoked = RevokedSessions(engine, settings.access_token_ttl_s, clock)
+    verifier = TokenVerifier(signer.jwks(), settings.jwt_issuer, clock)
+    app.state.authenticator = LocalAuthenticator(verifier, revoked, reads, clock)
     app.state.parts = Parts(
         settings=settings,
         clock=clock,
         sessions=make_session_factory(engine),
-        reads=make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT")),
+        reads=reads,
         redis=redis,
         chains=chains,
         prices={i: PoolPrices(client.settings, UniswapReader(client)) for i, client in chains.items()},
         signer=signer,
         jobs=jobs,
+        revoked=revoked,
+        sealer=Sealer(settings.credentials_key.get_secret_value()),
     )
     readiness.update(_checks(engine, redis, broker, chains))
-    await stack.enter_async_context(_relaying(engine, broker))
+    await stack.enter_async_context(_background(OutboxRelay(engine, LANE, _publisher(broker)).run(), "outbox relay"))
+    await stack.enter_async_context(_background(revoked.watch(), "session revocations"))
 
 
 def _checks(engine: AsyncEngine, redis: Redis, broker: Broker, chains: dict[int, ChainClient]) -> dict[str, Check]:
@@ -134,18 +134,22 @@ def _checks(engine: AsyncEngine, redis: Redis, broker: Broker, chains: dict[int,
     }
 
 
-@asynccontextmanager
-async def _relaying(engine: AsyncEngine, broker: Broker) -> AsyncIterator[None]:
+def _publisher(broker: Broker) -> Publish:
     async def publish(messages: Sequence[OutgoingMessage]) -> None:
         await broker.publish_all([(m.exchange, m.routing_key, m.message_id, m.body) for m in messages])
 
-    relay = asyncio.create_task(OutboxRelay(engine, LANE, publish).run(), name=f"outbox relay {LANE}")
+    return publish
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:
-        relay.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await relay
+            await task
 
 
 def main() -> None:

@@ -29,13 +29,18 @@ LEEWAY_S = 10
 MAX_TOKEN_BYTES = 4096
 
 
+# read: look at what is yours; trade: change it; account: wallets, keys and secrets, never granted to an API key.
+ALL_SCOPES = frozenset({"read", "trade", "account"})
+
+
 @dataclass(frozen=True)
 class Principal:
-    """Who is calling: the account, the wallet it signed in with, and the session the token belongs to."""
+    """Who is calling: the account, the wallet it signed in with, the session the token belongs to, what it may do."""
 
     user_id: UUID
     wallet: str
     session_id: UUID
+    scopes: frozenset[str] = ALL_SCOPES
 
 
 def _key_from_seed(seed: str) -> OKPKey:
@@ -66,6 +71,7 @@ class TokenSigner:
             "sub": str(principal.user_id),
             "wallet": principal.wallet,
             "sid": str(principal.session_id),
+            "scope": " ".join(sorted(principal.scopes)),
             "jti": str(uuid4()),
             "iat": int(now.timestamp()),
             "exp": int((now + timedelta(seconds=self.ttl_s)).timestamp()),
@@ -92,7 +98,7 @@ class TokenVerifier:
         try:
             decoded = jwt.decode(token, self._keys, algorithms=[ALGORITHM])
             self._check(decoded.header, decoded.claims, self._clock.now())
-            return Principal(UUID(decoded.claims["sub"]), str(decoded.claims["wallet"]), UUID(decoded.claims["sid"]))
+            return _principal(decoded.claims)
         except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Unauthenticated("invalid_token", "the access token is not valid; sign in again") from error
 
@@ -103,3 +109,10 @@ class TokenVerifier:
             raise Unauthenticated("token_expired", "the access token has expired; refresh it")
         if int(claims["iat"]) > now.timestamp() + LEEWAY_S:
             raise ValueError("issued in the future")
+
+
+def _principal(claims: dict[str, Any]) -> Principal:
+    scopes = frozenset(str(claims["scope"]).split())
+    if not scopes <= ALL_SCOPES:
+        raise ValueError("unknown scope")
+    return Principal(UUID(claims["sub"]), str(claims["wallet"]), UUID(claims["sid"]), scopes)

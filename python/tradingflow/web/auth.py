@@ -8,8 +8,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tradingflow.core.access_token import Principal
-from tradingflow.core.errors import Unauthenticated
+from tradingflow.core.errors import Forbidden, Unauthenticated
 
+READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _bearer = HTTPBearer(auto_error=False, description="Access token from POST /auth/login")
 
 
@@ -25,7 +26,15 @@ async def current_user(
     if credentials is None:
         raise Unauthenticated("missing_token", "send the access token as `Authorization: Bearer …`")
     authenticator: Authenticator = request.app.state.authenticator
-    return await authenticator.authenticate(credentials.credentials)
+    principal = await authenticator.authenticate(credentials.credentials)
+    require_scope(principal, "read" if request.method in READING_METHODS else "trade")
+    return principal
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Raises Forbidden when the caller's key was not given `scope`."""
+    if scope not in principal.scopes:
+        raise Forbidden("insufficient_scope", f"this credential was not given the scope `{scope}`")
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]

@@ -25,6 +25,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in {
         401: "No valid access token",
+        403: "The credential was not given the scope this needs",
         404: "It does not exist, or it is not yours",
         409: "It conflicts with what is there, or a rule refuses it",
         422: "The request is not valid; `detail` says what is allowed",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import ColumnElement, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.db.models import AuthSession, RefreshToken, User, Wallet
+from tradingflow.db.models import ApiKey, AuthSession, RefreshToken, User, Wallet
 
 
 async def user_of_wallet(session: AsyncSession, address: str) -> UUID | None:
@@ -82,3 +82,46 @@ async def revoke_session(session: AsyncSession, session_id: UUID, user_id: UUID 
         statement = statement.where(AuthSession.user_id == user_id)
     ended = await session.scalar(statement.values(revoked_at=now).returning(AuthSession.id))
     return ended is not None
+
+
+async def sessions_of(session: AsyncSession, user_id: UUID, now: datetime) -> list[AuthSession]:
+    """The living ones, the last used first."""
+    statement = (
+        select(AuthSession)
+        .where(AuthSession.user_id == user_id, AuthSession.revoked_at.is_(None), AuthSession.expires_at > now)
+        .order_by(AuthSession.last_used_at.desc())
+    )
+    return list(await session.scalars(statement))
+
+
+async def revoke_sessions_of_wallet(session: AsyncSession, user_id: UUID, address: str, now: datetime) -> list[UUID]:
+    statement = (
+        update(AuthSession)
+        .where(AuthSession.user_id == user_id, AuthSession.wallet_address == address, AuthSession.revoked_at.is_(None))
+        .values(revoked_at=now)
+        .returning(AuthSession.id)
+    )
+    return list(await session.scalars(statement))
+
+
+async def use_api_key(session: AsyncSession, key_hash: bytes, now: datetime) -> ApiKey | None:
+    """The living key, with its use noted; None for unknown, revoked and expired ones."""
+    statement = (
+        update(ApiKey)
+        .where(ApiKey.hash == key_hash, ApiKey.expires_at > now, ApiKey.revoked_at.is_(None))
+        .values(last_used_at=now)
+        .returning(ApiKey)
+    )
+    key: ApiKey | None = await session.scalar(statement)
+    return key
+
+
+async def api_keys_of(session: AsyncSession, user_id: UUID) -> list[ApiKey]:
+    statement = select(ApiKey).where(ApiKey.user_id == user_id, ApiKey.revoked_at.is_(None))
+    return list(await session.scalars(statement.order_by(ApiKey.created_at)))
+
+
+async def revoke_api_keys(session: AsyncSession, now: datetime, *conditions: ColumnElement[bool]) -> list[UUID]:
+    """The ids of those that lived until now."""
+    statement = update(ApiKey).where(ApiKey.revoked_at.is_(None), *conditions).values(revoked_at=now)
+    return list(await session.scalars(statement.returning(ApiKey.id)))

@@ -47,3 +47,44 @@ class JwksResponse(ResponseModel):
     """RFC 7517."""
 
     keys: list[dict[str, Any]]
+
+
+class SessionResponse(ResponseModel):
+    id: UUID
+    wallet_address: EvmAddressField
+    client: str | None = Field(description="What the signing-in program called itself")
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    is_current: bool
+
+
+class ApiKeyRequest(RequestModel):
+    """`scopes`: `read` looks, `trade` also changes; an API key never manages the account itself."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[\w .:@-]+$")
+    scopes: frozenset[Literal["read", "trade"]] = Field(min_length=1)
+    expires_in_days: int = Field(ge=1, le=365)
+
+
+class ApiKeyResponse(ResponseModel):
+    id: UUID
+    name: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class NewApiKeyResponse(ApiKeyResponse):
+    key: str = Field(description="Shown this once; only its hash is kept")
+
+
+class ExchangeRequest(RequestModel):
+    api_key: str = Field(min_length=1, max_length=256)
+
+
+class AccessTokenResponse(ResponseModel):
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the scheme's name
+    expires_in: int

@@ -47,6 +47,15 @@ class SignInMessage:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What a nonce was handed out for."""
+
+    address: str
+    chain_id: int
+    purpose: str
+
+
+@dataclass(frozen=True)
 class Audience:
     """Whom messages must be meant for: our domain (host and port) and URI, exactly."""
 
@@ -96,10 +105,12 @@ def check(message: SignInMessage, audience: Audience, now: datetime) -> None:
         raise Unauthenticated("message_not_yet_valid", "the message's Not Before lies in the future")
 
 
-def compose(audience: Audience, address: str, chain_id: int, nonce: str, issued_at: datetime) -> str:
+def compose(
+    audience: Audience, address: str, chain_id: int, nonce: str, issued_at: datetime, statement: str = STATEMENT
+) -> str:
     """A message ready to be signed by `address` (EIP-55)."""
     return (
-        f"{audience.domain}{_PREAMBLE}\n{address}\n\n{STATEMENT}\n\n"
+        f"{audience.domain}{_PREAMBLE}\n{address}\n\n{statement}\n\n"
         f"URI: {audience.uri}\nVersion: 1\nChain ID: {chain_id}\nNonce: {nonce}\n"
         f"Issued At: {issued_at.astimezone(UTC).strftime('%Y-%m-%dT%H:%M:%SZ')}"
     )

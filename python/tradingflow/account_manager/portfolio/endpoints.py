@@ -9,7 +9,7 @@ from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/portfolio", tags=["portfolio"], responses={s: ERROR_RESPONSES[s] for s in (401, 503)})
+router = APIRouter(prefix="/portfolio", tags=["portfolio"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 503)})
 
 
 @router.get("")

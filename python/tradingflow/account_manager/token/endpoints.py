@@ -12,7 +12,7 @@ from tradingflow.account_manager.token.schemas import TokenRequest, TokenRespons
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/token", tags=["tokens"], responses={401: ERROR_RESPONSES[401]})
+router = APIRouter(prefix="/token", tags=["tokens"], responses={s: ERROR_RESPONSES[s] for s in (401, 403)})
 
 
 @router.post("/", status_code=201, responses={503: ERROR_RESPONSES[503]})

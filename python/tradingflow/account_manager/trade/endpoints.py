@@ -13,7 +13,7 @@ from tradingflow.account_manager.trade.schemas import TradeResponse
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/trades", tags=["trades"], responses={401: ERROR_RESPONSES[401]})
+router = APIRouter(prefix="/trades", tags=["trades"], responses={s: ERROR_RESPONSES[s] for s in (401, 403)})
 
 
 @router.get("")

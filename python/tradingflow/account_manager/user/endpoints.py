@@ -1,17 +1,116 @@
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
+from uuid import UUID
 
-from tradingflow.account_manager.dependencies import Reads
-from tradingflow.account_manager.user import service
-from tradingflow.account_manager.user.schemas import UserResponse
+from fastapi import APIRouter, Response
+
+from tradingflow.account_manager.auth.schemas import NonceResponse
+from tradingflow.account_manager.dependencies import AccountHolder, Reads, TheParts, Transaction
+from tradingflow.account_manager.user import repository, service
+from tradingflow.account_manager.user.preferences import Preferences, PreferencesPatch
+from tradingflow.account_manager.user.schemas import (
+    CredentialRequest,
+    CredentialResponse,
+    DeleteAccountRequest,
+    LinkRequest,
+    UnlinkNonceRequest,
+    UnlinkRequest,
+    UserResponse,
+    WalletNonceRequest,
+    WalletResponse,
+)
+from tradingflow.account_manager.user.wallets import WalletService
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/users", tags=["account"], responses={401: ERROR_RESPONSES[401]})
+router = APIRouter(prefix="/users/me", tags=["account"], responses={s: ERROR_RESPONSES[s] for s in (401, 403)})
+_CONFLICT = {409: ERROR_RESPONSES[409]}
+_NOT_FOUND = {404: ERROR_RESPONSES[404]}
 
 
-@router.get("/me")
+@router.get("")
 async def read_me(user: CurrentUser, session: Reads) -> UserResponse:
     """The account of the caller and its wallets."""
     return await service.read_account(session, user)
+
+
+@router.delete("", status_code=204, responses=_CONFLICT)
+async def delete_me(body: DeleteAccountRequest, user: AccountHolder, parts: TheParts, session: Transaction) -> Response:
+    """Delete the account and everything kept for it. Vaults stay on the chain, and their owner's."""
+    await service.delete_account(session, parts, user, body.confirm)
+    return Response(status_code=204)
+
+
+@router.get("/export")
+async def export_me(user: AccountHolder, session: Transaction) -> dict[str, Any]:
+    """A copy of everything kept for the account; secrets are left out."""
+    return await service.export_account(session, user)
+
+
+@router.get("/wallets")
+async def list_wallets(user: CurrentUser, session: Reads) -> list[WalletResponse]:
+    """The account's wallets, oldest first. Each can sign in, and own vaults."""
+    return (await service.read_account(session, user)).wallets
+
+
+@router.post("/wallets/nonce")
+async def issue_link_nonce(
+    body: WalletNonceRequest, user: AccountHolder, parts: TheParts, session: Transaction
+) -> NonceResponse:
+    """A message that links a wallet to this account once that wallet has signed it."""
+    return await WalletService(parts, session, user).link_nonce(body)
+
+
+@router.post("/wallets", status_code=201, responses=_CONFLICT)
+async def link_wallet(body: LinkRequest, user: AccountHolder, parts: TheParts, session: Transaction) -> WalletResponse:
+    """Link the wallet that signed the message."""
+    return WalletResponse.model_validate(await WalletService(parts, session, user).link(body))
+
+
+@router.post("/wallets/unlink/nonce")
+async def issue_unlink_nonce(
+    body: UnlinkNonceRequest, user: AccountHolder, parts: TheParts, session: Transaction
+) -> NonceResponse:
+    """A message that unlinks a wallet once a wallet of this account has signed it."""
+    return await WalletService(parts, session, user).unlink_nonce(body)
+
+
+@router.post("/wallets/unlink", status_code=204, responses={**_CONFLICT, **_NOT_FOUND})
+async def unlink_wallet(body: UnlinkRequest, user: AccountHolder, parts: TheParts, session: Transaction) -> Response:
+    """Unlink a wallet; what is signed in with it is signed out."""
+    await WalletService(parts, session, user).unlink(body)
+    return Response(status_code=204)
+
+
+@router.get("/preferences")
+async def read_preferences(user: CurrentUser, session: Reads) -> Preferences:
+    """Preferences, defaults included."""
+    return await service.read_preferences(session, user.user_id)
+
+
+@router.patch("/preferences")
+async def change_preferences(body: PreferencesPatch, user: AccountHolder, session: Transaction) -> Preferences:
+    """Change what is given; null puts a preference back to its default."""
+    return await service.change_preferences(session, user.user_id, body)
+
+
+@router.get("/credentials")
+async def list_credentials(user: AccountHolder, session: Reads) -> list[CredentialResponse]:
+    """Names of the secrets kept for nodes; the secrets cannot be read."""
+    return [CredentialResponse.model_validate(row) for row in await repository.credentials(session, user.user_id)]
+
+
+@router.post("/credentials", status_code=201, responses=_CONFLICT)
+async def keep_credential(
+    body: CredentialRequest, user: AccountHolder, parts: TheParts, session: Transaction
+) -> CredentialResponse:
+    """Keep a secret under a name, or replace the one of that name."""
+    return CredentialResponse.model_validate(await service.keep_credential(session, parts, user.user_id, body))
+
+
+@router.delete("/credentials/{credential_id}", status_code=204, responses=_NOT_FOUND)
+async def delete_credential(credential_id: UUID, user: AccountHolder, session: Transaction) -> Response:
+    """Forget a secret."""
+    await service.delete_credential(session, user.user_id, credential_id)
+    return Response(status_code=204)

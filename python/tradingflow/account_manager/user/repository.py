@@ -1,12 +1,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.db.models import User, Wallet
+from tradingflow.db.models import (
+    ApiKey,
+    AuthSession,
+    Credential,
+    Flow,
+    FlowVersion,
+    Trade,
+    User,
+    UserPreferences,
+    Vault,
+    VaultDeployment,
+    Wallet,
+)
 
 
 async def user_with_wallets(session: AsyncSession, user_id: UUID) -> Sequence[Row[User, Wallet]]:
@@ -22,3 +36,102 @@ async def user_with_wallets(session: AsyncSession, user_id: UUID) -> Sequence[Ro
 
 async def wallet_addresses(session: AsyncSession, user_id: UUID) -> frozenset[str]:
     return frozenset(await session.scalars(select(Wallet.address).where(Wallet.user_id == user_id)))
+
+
+async def lock_account(session: AsyncSession, user_id: UUID) -> bool:
+    """Until the commit, other changes of this account's wallets wait. False when the account is gone."""
+    return await session.scalar(select(User.id).where(User.id == user_id).with_for_update()) is not None
+
+
+async def add_wallet(session: AsyncSession, wallet: Wallet) -> None:
+    session.add(wallet)
+    await session.flush()
+
+
+async def remove_wallet(session: AsyncSession, user_id: UUID, address: str) -> None:
+    await session.execute(delete(Wallet).where(Wallet.user_id == user_id, Wallet.address == address))
+
+
+async def owns_vaults(session: AsyncSession, user_id: UUID, address: str) -> bool:
+    statement = select(Vault.id).where(Vault.user_id == user_id, Vault.owner_address == address).limit(1)
+    return await session.scalar(statement) is not None
+
+
+async def preferences(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> UserPreferences | None:
+    statement = select(UserPreferences).where(UserPreferences.user_id == user_id)
+    row: UserPreferences | None = await session.scalar(statement.with_for_update() if lock else statement)
+    return row
+
+
+async def save_preferences(session: AsyncSession, user_id: UUID, schema_version: int, values: dict[str, Any]) -> None:
+    fields = {"schema_version": schema_version, "values": values}
+    await session.execute(
+        insert(UserPreferences)
+        .values(user_id=user_id, **fields)
+        .on_conflict_do_update(index_elements=["user_id"], set_={**fields, "updated_at": func.now()})
+    )
+
+
+async def credentials(session: AsyncSession, user_id: UUID) -> list[Credential]:
+    return list(
+        await session.scalars(select(Credential).where(Credential.user_id == user_id).order_by(Credential.name))
+    )
+
+
+async def credential(session: AsyncSession, user_id: UUID, name: str) -> Credential | None:
+    row: Credential | None = await session.scalar(
+        select(Credential).where(Credential.user_id == user_id, Credential.name == name).with_for_update()
+    )
+    return row
+
+
+async def delete_credential(session: AsyncSession, user_id: UUID, credential_id: UUID) -> bool:
+    statement = delete(Credential).where(Credential.user_id == user_id, Credential.id == credential_id)
+    return await session.scalar(statement.returning(Credential.id)) is not None
+
+
+async def running_work(session: AsyncSession, user_id: UUID) -> str | None:
+    """What still acts in the user's name, as a word for the user; None when nothing does."""
+    checks = (
+        ("flows are still running", select(Flow.id).where(Flow.user_id == user_id, Flow.status == "running")),
+        (
+            "trades are still open",
+            select(Trade.id).where(Trade.user_id == user_id, Trade.status.in_(("requested", "submitted"))),
+        ),
+        (
+            "a vault is still being deployed",
+            select(VaultDeployment.id).where(
+                VaultDeployment.user_id == user_id,
+                VaultDeployment.status.in_(("queued", "signed", "broadcast", "mined")),
+            ),
+        ),
+    )
+    for words, statement in checks:
+        if await session.scalar(statement.limit(1)) is not None:
+            return words
+    return None
+
+
+async def credential_holders(session: AsyncSession, user_id: UUID) -> list[UUID]:
+    """Ids of all sessions and API keys, to be refused from now on."""
+    found = [*await session.scalars(select(AuthSession.id).where(AuthSession.user_id == user_id))]
+    return [*found, *await session.scalars(select(ApiKey.id).where(ApiKey.user_id == user_id))]
+
+
+async def delete_user(session: AsyncSession, user_id: UUID) -> None:
+    await session.execute(delete(User).where(User.id == user_id))
+
+
+async def flows_with_versions(session: AsyncSession, user_id: UUID) -> Sequence[Row[Flow, FlowVersion]]:
+    statement = (
+        select(Flow, FlowVersion)
+        .join(FlowVersion, FlowVersion.flow_pk == Flow.id)
+        .where(Flow.user_id == user_id)
+        .order_by(Flow.created_at, FlowVersion.version)
+    )
+    return (await session.execute(statement)).all()
+
+
+async def trades(session: AsyncSession, user_id: UUID, limit: int) -> list[Trade]:
+    statement = select(Trade).where(Trade.user_id == user_id).order_by(Trade.created_at.desc()).limit(limit)
+    return list(await session.scalars(statement))

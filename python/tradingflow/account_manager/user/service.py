@@ -1,11 +1,23 @@
+"""The account: what it is, what it prefers, its secrets, its copy and its end."""
+
 from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.user import repository
-from tradingflow.account_manager.user.schemas import UserResponse, WalletResponse
+from tradingflow.account_manager.user.preferences import SCHEMA_VERSION, Preferences, PreferencesPatch, merge, upgrade
+from tradingflow.account_manager.user.schemas import CredentialRequest, UserResponse, WalletResponse
+from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.core.access_token import Principal
-from tradingflow.core.errors import Unauthenticated
+from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+from tradingflow.db.models import Credential
+
+MAX_CREDENTIALS = 100
+MAX_EXPORTED_TRADES = 100_000
 
 
 async def read_account(session: AsyncSession, principal: Principal) -> UserResponse:
@@ -19,3 +31,96 @@ async def read_account(session: AsyncSession, principal: Principal) -> UserRespo
         wallets=[WalletResponse.model_validate(wallet) for _, wallet in rows],
         created_at=rows[0][0].created_at,
     )
+
+
+async def read_preferences(session: AsyncSession, user_id: UUID) -> Preferences:
+    row = await repository.preferences(session, user_id)
+    return Preferences.model_validate(upgrade(row.schema_version, row.values) if row else {})
+
+
+async def change_preferences(session: AsyncSession, user_id: UUID, patch: PreferencesPatch) -> Preferences:
+    await _lock_account(session, user_id)
+    row = await repository.preferences(session, user_id)
+    values = merge(upgrade(row.schema_version, row.values) if row else {}, patch)
+    await repository.save_preferences(session, user_id, SCHEMA_VERSION, values)
+    return Preferences.model_validate(values)
+
+
+async def keep_credential(session: AsyncSession, parts: Parts, user_id: UUID, request: CredentialRequest) -> Credential:
+    """Seal a secret under its name; an existing one of that name is replaced."""
+    await _lock_account(session, user_id)
+    row = await repository.credential(session, user_id, request.name)
+    if row is None:
+        if len(await repository.credentials(session, user_id)) >= MAX_CREDENTIALS:
+            raise Conflict("too_many_credentials", f"an account keeps at most {MAX_CREDENTIALS} credentials")
+        row = Credential(id=uuid4(), user_id=user_id, name=request.name, created_at=parts.clock.now())
+        session.add(row)
+    sealed = parts.sealer.seal(request.secret.get_secret_value().encode(), row.id, user_id)
+    row.key_id, row.sealed, row.updated_at = sealed.key_id, sealed.data, parts.clock.now()
+    await session.flush()
+    return row
+
+
+async def delete_credential(session: AsyncSession, user_id: UUID, credential_id: UUID) -> None:
+    if not await repository.delete_credential(session, user_id, credential_id):
+        raise NotFound("credential", credential_id)
+
+
+async def delete_account(session: AsyncSession, parts: Parts, principal: Principal, confirm: str) -> None:
+    """Delete the account and all its rows. Its vaults stay on the chain, in the hands of their owner."""
+    if confirm != principal.wallet:
+        raise InvalidInput("not_confirmed", "`confirm` must be the address of the signed-in wallet")
+    await _lock_account(session, principal.user_id)
+    if (work := await repository.running_work(session, principal.user_id)) is not None:
+        raise Conflict("account_busy", f"{work}; stop them, then delete the account")
+    for holder in await repository.credential_holders(session, principal.user_id):
+        await parts.revoked.announce(session, holder)
+    await repository.delete_user(session, principal.user_id)
+
+
+async def export_account(session: AsyncSession, principal: Principal) -> dict[str, Any]:
+    """Everything kept about the account, secrets left out. Amounts are base units as strings."""
+    user_id = principal.user_id
+    account = await read_account(session, principal)
+    preferences = await read_preferences(session, user_id)
+    return {
+        "account": account.model_dump(mode="json"),
+        "preferences": preferences.model_dump(mode="json"),
+        "credentials": [
+            {"name": c.name, "created_at": c.created_at} for c in await repository.credentials(session, user_id)
+        ],
+        "vaults": [
+            {"chain_id": v.chain_id, "address": v.address, "owner_address": v.owner_address, "created_at": v.created_at}
+            for v in await vaults.vaults_of(session, user_id)
+        ],
+        "flows": [
+            {
+                "flow_id": flow.flow_id,
+                "status": flow.status,
+                "mode": flow.mode,
+                "version": v.version,
+                "flow_json": v.graph,
+            }
+            for flow, v in await repository.flows_with_versions(session, user_id)
+        ],
+        "trades": [
+            {
+                "id": t.id,
+                "chain_id": t.chain_id,
+                "vault_address": t.vault_address,
+                "token_in": t.token_in,
+                "token_out": t.token_out,
+                "amount_in": str(t.amount_in),
+                "amount_out": None if t.amount_out is None else str(t.amount_out),
+                "status": t.status,
+                "transaction_hash": t.transaction_hash,
+                "created_at": t.created_at,
+            }
+            for t in await repository.trades(session, user_id, MAX_EXPORTED_TRADES)
+        ],
+    }
+
+
+async def _lock_account(session: AsyncSession, user_id: UUID) -> None:
+    if not await repository.lock_account(session, user_id):
+        raise Unauthenticated("account_gone", "the account of this access token no longer exists")

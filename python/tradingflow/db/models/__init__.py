@@ -1,20 +1,23 @@
 """All tables. Importing this package fills the one metadata Alembic compares with."""
 
-from tradingflow.db.models.account import AuthSession, RefreshToken, User, Wallet
+from tradingflow.db.models.account import ApiKey, AuthSession, Credential, RefreshToken, User, UserPreferences, Wallet
 from tradingflow.db.models.base import Base
 from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
 from tradingflow.db.models.flow import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule
 from tradingflow.db.models.outbox import OutboxMessage
+from tradingflow.db.models.portfolio import PricePoint, VaultValuation
 from tradingflow.db.models.token import Token
 from tradingflow.db.models.trade import Signer, Trade, Transaction
 from tradingflow.db.models.vault import Vault, VaultDeployment
 
 __all__ = [
+    "ApiKey",
     "AuthSession",
     "Base",
     "ChainBlock",
     "ChainCursor",
     "ContractEvent",
+    "Credential",
     "Cycle",
     "Flow",
     "FlowLog",
@@ -22,6 +25,7 @@ __all__ = [
     "MonitoredContract",
     "NodeTask",
     "OutboxMessage",
+    "PricePoint",
     "RefreshToken",
     "Schedule",
     "Signer",
@@ -29,7 +33,9 @@ __all__ = [
     "Trade",
     "Transaction",
     "User",
+    "UserPreferences",
     "Vault",
     "VaultDeployment",
+    "VaultValuation",
     "Wallet",
 ]

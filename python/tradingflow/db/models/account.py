@@ -1,14 +1,16 @@
-"""Who owns things: users, the wallets they signed in with, their sessions."""
+"""Who owns things: users, their wallets, sessions, API keys, preferences and secrets."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingflow.db.models.base import Base, CreatedAt, UuidPk
+from tradingflow.db.models.base import Base, CreatedAt, UpdatedAt, UuidPk
 from tradingflow.db.types import EvmAddress
 
 
@@ -55,3 +57,49 @@ class RefreshToken(Base):
     session_id: Mapped[UUID] = mapped_column(ForeignKey("auth_sessions.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[CreatedAt]
     used_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """A key for programs: SHA-256 of the key, what it may do, and until when. The key itself is shown once."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        Index("uq_api_keys_living_name", "user_id", "name", unique=True, postgresql_where="revoked_at IS NULL"),
+    )
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    wallet_address: Mapped[str] = mapped_column(EvmAddress)
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class UserPreferences(Base):
+    """What a user changed from the defaults, written under `schema_version` of the preferences' schema."""
+
+    __tablename__ = "user_preferences"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    schema_version: Mapped[int] = mapped_column(Integer)
+    values: Mapped[dict[str, Any]]
+    updated_at: Mapped[UpdatedAt]
+
+
+class Credential(Base):
+    """A secret for nodes: AES-256-GCM under the key `key_id`, bound to this row's id and owner (see core.sealing)."""
+
+    __tablename__ = "credentials"
+    __table_args__ = (UniqueConstraint("user_id", "name"),)
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    key_id: Mapped[str]
+    sealed: Mapped[bytes]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
