@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -110,14 +110,26 @@ class CodeResult:
 
     outputs: dict[str, Json] = field(default_factory=dict)
     stdout: str = ""
+    stderr: str = ""
     error: str | None = None
 
 
 class CodeRunner(Protocol):
     async def run(
-        self, code: str, inputs: Mapping[str, Json], outputs: Sequence[str], *, timeout_s: float
+        self,
+        code: str,
+        inputs: Mapping[str, Json],
+        outputs: Sequence[str],
+        *,
+        timeout_s: float,
+        now: datetime,
+        seed: str,
+        strict: bool = True,
     ) -> CodeResult:
-        """Run untrusted code in the sandbox. Raises Refused("sandbox_unavailable", …)."""
+        """Run untrusted code in the sandbox, with a clock that stands at `now` and chance that follows from `seed`.
+
+        `strict`: an output that is no JSON is an error, else it is left out. Raises Refused("sandbox_unavailable", …).
+        """
         ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +59,8 @@ def _number(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise _unreadable("numbers")
     try:
-        return float(Decimal(value))
-    except InvalidOperation as error:
+        return float(value)
+    except (ValueError, OverflowError) as error:
         raise _unreadable("numbers") from error
 
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
 from typing import Any, ClassVar, Self
 
-import numpy as np
-import talib
 from pydantic import Field, field_validator, model_validator
-from talib import abstract
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.kit import (
@@ -19,12 +14,12 @@ from tradingflow.py_worker.kit import (
     Json,
     Node,
     NodeContext,
-    NodeFailed,
     NodeInputs,
     NodeOutputs,
     NodeParams,
 )
-from tradingflow.py_worker.kit.series import MAX_POINTS, Column, columns_of
+from tradingflow.py_worker.kit.indicators import compute, indicator_info, indicator_names
+from tradingflow.py_worker.kit.series import MAX_POINTS, columns_of
 
 _POINTS = "points"
 Number = float | None
@@ -42,13 +37,13 @@ class Params(NodeParams):
     @field_validator("indicator")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name.upper() not in _names():
+        if name.upper() not in indicator_names():
             raise ValueError("TA-Lib has no such indicator; names are like SMA, EMA, RSI, MACD, BBANDS, ATR")
         return name.upper()
 
     @model_validator(mode="after")
     def _options_are_known(self) -> Self:
-        allowed = set(_info(self.indicator)["parameters"])
+        allowed = set(indicator_info(self.indicator)["parameters"])
         if unknown := sorted(set(self.params) - allowed):
             known = ", ".join(sorted(allowed)) or "none"
             raise ValueError(f"{self.indicator} has no option {', '.join(unknown)}; it has: {known}")
@@ -108,47 +103,6 @@ async def _remember(ctx: NodeContext, value: Decimal, limit: int) -> list[str]:
     return [number for _, number in points]
 
 
-def compute(name: str, options: Mapping[str, int | float], columns: Mapping[str, Column]) -> dict[str, Column]:
-    """Line name to values as long as the series. Raises InvalidInput, or NodeFailed when TA-Lib refuses."""
-    function = _function(name)
-    needed = _needed(name)
-    if lacking := ", ".join(sorted(needed - columns.keys())):
-        raise InvalidInput("invalid_series", f"{name} needs {', '.join(sorted(needed))}; lacking: {lacking}")
-    if not len(next(iter(columns.values()))):
-        return {line: np.array([]) for line in function.output_names}
-    try:
-        lines = function({column: columns[column] for column in needed}, **options)
-    except Exception as error:
-        raise NodeFailed("indicator_failed", f"TA-Lib refuses {name} with {dict(options)}: {error}") from error
-    if len(function.output_names) == 1:
-        lines = [lines]
-    return dict(zip(function.output_names, lines, strict=True))
-
-
 def _json(value: Any) -> Number:
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _function(name: str) -> Any:
-    return abstract.Function(name)  # type: ignore[attr-defined]
-
-
-@cache
-def _names() -> frozenset[str]:
-    return frozenset(talib.get_functions())  # type: ignore[no-untyped-call]
-
-
-@cache
-def _info(name: str) -> dict[str, Any]:
-    info: dict[str, Any] = _function(name).info
-    return info
-
-
-@cache
-def _needed(name: str) -> frozenset[str]:
-    """Columns an indicator reads, flattened from TA-Lib's nested input names."""
-    columns: set[str] = set()
-    for wanted in _info(name)["input_names"].values():
-        columns.update([wanted] if isinstance(wanted, str) else wanted)
-    return frozenset(columns)

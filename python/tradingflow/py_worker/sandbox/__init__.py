@@ -1,0 +1,1 @@
+"""Where user code runs: an interpreter without a way out, inside an operating system wall."""
