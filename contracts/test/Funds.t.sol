@@ -120,9 +120,7 @@ contract FundsTest is VaultTest {
         vm.startPrank(owner);
         vm.expectRevert(IVault.AmountZero.selector);
         vault.withdraw(address(eth18), 0, owner);
-        vm.expectRevert(
-            abi.encodeWithSelector(IERC20Errors.ERC20InsufficientBalance.selector, address(vault), 10, 11)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IERC20Errors.ERC20InsufficientBalance.selector, address(vault), 10, 11));
         vault.withdraw(address(eth18), 11, owner);
         vm.expectRevert(abi.encodeWithSelector(IVault.NothingMoved.selector, address(eth18)));
         vault.withdrawUnchecked(address(eth18), 0, owner);

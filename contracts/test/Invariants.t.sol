@@ -45,9 +45,8 @@ contract InvariantsTest is UniswapTest {
         vault.setTokenPolicy(address(usd6), true, 8_000e6, USD_PER_DAY);
         vault.setLossCap(address(fair), LOSS_CAP, WINDOW);
         vm.stopPrank();
-        handler = new VaultHandler(
-            VaultHandler.Parts(vault, eth18, usd6, owner, operator, routerV3, address(thief), fair)
-        );
+        handler =
+            new VaultHandler(VaultHandler.Parts(vault, eth18, usd6, owner, operator, routerV3, address(thief), fair));
         handler.ownerDeposits(true, 50e18);
         handler.ownerDeposits(false, 100_000e6);
     }

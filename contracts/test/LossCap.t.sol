@@ -68,9 +68,7 @@ contract LossCapTest is VaultTest {
         for (uint256 i = 0; i < CAP; ++i) {
             execute(trade(1));
         }
-        executeExpecting(
-            trade(1), abi.encodeWithSelector(IVault.LossCapExceeded.selector, ROUNDING, CAP, CAP)
-        );
+        executeExpecting(trade(1), abi.encodeWithSelector(IVault.LossCapExceeded.selector, ROUNDING, CAP, CAP));
     }
 
     /// @dev The promise itself, for any times and losses: what is lost within any one window stays within the cap.
@@ -100,9 +98,7 @@ contract LossCapTest is VaultTest {
         vm.startPrank(owner);
         vm.expectRevert(abi.encodeWithSelector(IVault.LossWindowOutOfRange.selector, 59, 60, 365 days));
         vault.setLossCap(address(par), CAP, 59);
-        vm.expectRevert(
-            abi.encodeWithSelector(IVault.LossWindowOutOfRange.selector, 365 days + 1, 60, 365 days)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IVault.LossWindowOutOfRange.selector, 365 days + 1, 60, 365 days));
         vault.setLossCap(address(par), CAP, 365 days + 1);
         vm.expectRevert(abi.encodeWithSelector(IVault.AddressInvalid.selector, stranger));
         vault.setLossCap(stranger, CAP, WINDOW);

@@ -38,8 +38,7 @@ contract PolicyTest is UniswapTest {
         vm.prank(owner);
         vault.revokeOperator();
         executeExpecting(
-            swapOf(routerV3, sellEth(), 1e18),
-            abi.encodeWithSelector(IVault.NotOperator.selector, operator, address(0))
+            swapOf(routerV3, sellEth(), 1e18), abi.encodeWithSelector(IVault.NotOperator.selector, operator, address(0))
         );
     }
 
@@ -72,9 +71,7 @@ contract PolicyTest is UniswapTest {
             execute(s);
             return;
         }
-        executeExpecting(
-            s, abi.encodeWithSelector(IVault.DeadlineOutOfRange.selector, deadline, START, START + 120)
-        );
+        executeExpecting(s, abi.encodeWithSelector(IVault.DeadlineOutOfRange.selector, deadline, START, START + 120));
     }
 
     function test_deadline_edges_are_inside() external {

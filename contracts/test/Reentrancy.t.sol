@@ -92,9 +92,10 @@ contract ReentrancyTest is VaultTest {
         uint256 before = puppet.refused();
         puppet.act(address(vault), entry);
         vm.assertEq(puppet.refused() - before, ATTEMPTS, "refused from inside");
-        (bool allowedAfterwards,) = address(puppet).call(
-            abi.encodeCall(puppet.act, (address(vault), abi.encodeCall(vault.withdraw, (address(usd6), 1, owner))))
-        );
+        (bool allowedAfterwards,) = address(puppet)
+            .call(
+                abi.encodeCall(puppet.act, (address(vault), abi.encodeCall(vault.withdraw, (address(usd6), 1, owner))))
+            );
         vm.assertTrue(allowedAfterwards, "and open again afterwards");
     }
 
@@ -112,9 +113,7 @@ contract ReentrancyTest is VaultTest {
         private
         returns (bytes memory)
     {
-        return abi.encodeCall(
-            vault.executeSwap, (swapOf(address(through), pathV3(tokenIn, FEE, tokenOut), amountIn))
-        );
+        return abi.encodeCall(vault.executeSwap, (swapOf(address(through), pathV3(tokenIn, FEE, tokenOut), amountIn)));
     }
 
     function attempts() private returns (bytes[] memory calls) {

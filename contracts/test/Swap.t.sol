@@ -104,9 +104,7 @@ contract SwapTest is UniswapTest {
 
     function testFuzz_path_of_any_bytes_never_passes_as_something_else(bytes calldata path) external {
         vm.assume(path.length < 43 || (path.length - 20) % 23 != 0);
-        executeExpecting(
-            swapOf(routerV3, path, 1e18), abi.encodeWithSelector(IVault.PathInvalid.selector, path.length)
-        );
+        executeExpecting(swapOf(routerV3, path, 1e18), abi.encodeWithSelector(IVault.PathInvalid.selector, path.length));
     }
 
     function test_path_back_to_its_first_token_is_refused() external {
@@ -116,7 +114,9 @@ contract SwapTest is UniswapTest {
         );
     }
 
-    function testFuzz_vault_never_pays_more_nor_takes_less_than_agreed(uint256 amountIn, uint256 minAmountOut) external {
+    function testFuzz_vault_never_pays_more_nor_takes_less_than_agreed(uint256 amountIn, uint256 minAmountOut)
+        external
+    {
         amountIn = between(amountIn, 1, 100e18);
         IVault.Swap memory s = swapOf(routerV3, sellEth(), amountIn);
         s.minAmountOut = between(minAmountOut, 1, 300_000e6);

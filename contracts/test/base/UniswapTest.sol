@@ -50,9 +50,8 @@ abstract contract UniswapTest is VaultTest {
     function setUp() public virtual override {
         super.setUp();
         factoryV3 = deploy("v3-core/artifacts/contracts/UniswapV3Factory.sol/UniswapV3Factory", "");
-        routerV3 = deploy(
-            "v3-periphery/artifacts/contracts/SwapRouter.sol/SwapRouter", abi.encode(factoryV3, address(weth))
-        );
+        routerV3 =
+            deploy("v3-periphery/artifacts/contracts/SwapRouter.sol/SwapRouter", abi.encode(factoryV3, address(weth)));
         pool = createPool(address(eth18), 1e18, address(usd6), USD_PER_ETH * 1e6, 10_000);
     }
 
@@ -110,16 +109,17 @@ abstract contract UniswapTest is VaultTest {
         usd6.mint(address(this), depth * USD_PER_ETH * 1e6);
         eth18.approve(routerV2, type(uint256).max);
         usd6.approve(routerV2, type(uint256).max);
-        IUniswapV2Router(routerV2).addLiquidity(
-            address(eth18),
-            address(usd6),
-            depth * 1e18,
-            depth * USD_PER_ETH * 1e6,
-            0,
-            0,
-            address(this),
-            block.timestamp
-        );
+        IUniswapV2Router(routerV2)
+            .addLiquidity(
+                address(eth18),
+                address(usd6),
+                depth * 1e18,
+                depth * USD_PER_ETH * 1e6,
+                0,
+                0,
+                address(this),
+                block.timestamp
+            );
     }
 
     /// @dev A swap straight through the V3 router by `trader`, minting what it needs.
