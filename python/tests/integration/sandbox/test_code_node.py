@@ -70,7 +70,7 @@ async def test_numbers_no_double_can_hold_travel_as_text(ctx: MemoryContext) -> 
 
 
 async def test_the_clock_and_chance_are_those_of_the_cycle(ctx: MemoryContext) -> None:
-    code = "import random\nfrom datetime import datetime, UTC\noutput_data = [datetime.now(UTC).isoformat(), random.random()]"
+    code = "import random, datetime as d\noutput_data = [d.datetime.now(d.timezone.utc).isoformat(), random.random()]"
     first, again = await signals(ctx, code), await signals(ctx, code)
     assert first == again
     assert first["output_data"][0] == "2026-03-01T12:00:00+00:00"
