@@ -185,8 +185,15 @@ class VaultDeployer:
             await repository.move(session, deployment.id, target, **values)
 
     async def _fail(self, deployment: VaultDeployment, code: str, detail: str) -> None:
+        """End it, unless another executor has moved it since we looked: then what we found may be its doing."""
+        async with self._relayer.sessions() as session, session.begin():
+            row = await repository.lock(session, deployment.id)
+            if row.status != deployment.status:
+                return
+            await repository.move(
+                session, deployment.id, DeploymentStatus.FAILED, failure_code=code, failure_detail=detail
+            )
         log.warning("vault deployment failed", deployment_id=str(deployment.id), code=code)
-        await self._move(deployment, DeploymentStatus.FAILED, failure_code=code, failure_detail=detail)
 
     def _client(self, deployment: VaultDeployment) -> ChainClient:
         client = self._relayer.chains.get(deployment.chain_id)
