@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +18,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.callback()
 def tradingflow() -> None:
     """Operate TradingFlow. Settings come from the environment and from `.env`."""
+    # What goes wrong is said by the command itself, once.
+    logging.lastResort = None
 
 
 @app.command()
@@ -25,6 +29,79 @@ def wait(timeout: Annotated[float, typer.Option(help="Seconds until giving up.")
     from tradingflow.operation.data_services import wait_for_data_services
 
     asyncio.run(wait_for_data_services(PlatformSettings(), timeout_s=timeout, say=typer.echo))
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """Check everything an operator would, and say how to mend it; exit 1 when something failed."""
+    from tradingflow.core.config import PlatformSettings
+    from tradingflow.operation.doctor import examine
+    from tradingflow.operation.finding import State
+    from tradingflow.operation.report import show
+
+    findings = asyncio.run(examine(PlatformSettings()))
+    show(findings, as_json=as_json)
+    raise typer.Exit(any(finding.state is State.FAIL for finding in findings))
+
+
+@app.command()
+def exporter(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7003,
+) -> None:
+    """Publish the platform's vitals for Prometheus at /metrics: trades, schedules, queues, outbox, dead letters."""
+    from tradingflow.core.config import PlatformSettings
+    from tradingflow.core.logging import configure_logging
+    from tradingflow.operation.exporter import create_app
+    from tradingflow.web.serve import serve
+
+    settings = PlatformSettings()
+    configure_logging("exporter", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
+    serve(create_app(settings), host, port)
+
+
+Management = Annotated[
+    str, typer.Option("--rabbitmq-management", help="URL of RabbitMQ's management; empty leaves its definitions out.")
+]
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Where the back-up gets a folder of its own.")],
+    management: Management = "",
+) -> None:
+    """Back up PostgreSQL, and RabbitMQ's definitions, while everything runs. CREDENTIALS_KEY is not part of it."""
+    from tradingflow.core.config import PlatformSettings
+    from tradingflow.operation.backup import take_backup
+    from tradingflow.operation.broker_definitions import ManagementApi
+
+    settings = PlatformSettings()
+    api = ManagementApi(management, settings) if management else None
+    typer.echo(asyncio.run(take_backup(settings, folder, api)))
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="The folder that `backup` printed.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Drop the tables that are there.")] = False,
+    management: Management = "",
+) -> None:
+    """Put a back-up back; the services must be stopped. Ends on the newest schema."""
+    from tradingflow.core.config import PlatformSettings
+    from tradingflow.operation import restore as steps
+    from tradingflow.operation.archive import Manifest
+    from tradingflow.operation.broker_definitions import ManagementApi
+
+    settings = PlatformSettings()
+    manifest = Manifest.read(folder)
+    asyncio.run(steps.clear_the_way(settings, replace=replace))
+    steps.migrate(manifest.revision)
+    rows = asyncio.run(steps.load(settings, folder, manifest))
+    steps.migrate("head")
+    typer.echo(f"{rows} rows of {manifest.created_at} are back")
+    if management:
+        api = ManagementApi(management, settings)
+        asyncio.run(steps.load_definitions(folder, settings.rabbitmq_vhost, api, typer.echo))
 
 
 def main() -> None:

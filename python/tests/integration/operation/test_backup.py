@@ -1,0 +1,205 @@
+"""The drill: back up, destroy, restore, and find every row again. Nothing is overwritten by accident."""
+
+import asyncio
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from typer.testing import CliRunner, Result
+
+import tradingflow.operation.backup as module
+from devstack.private_servers import PrivateServers
+from tradingflow.cli import app
+from tradingflow.core.config import PlatformSettings
+from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken
+from tradingflow.db.models import Base, ContractEvent, Flow, FlowVersion, OutboxMessage, User
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.queues import queue_depths, queue_names
+from tradingflow.operation.archive import MANIFEST, table_file
+
+USER_ID, FLOW_ID = uuid4(), uuid4()
+Rows = dict[str, list[tuple[object, ...]]]
+
+
+async def fill(url: str) -> None:
+    """Rows whose types are hard to copy: JSON with quotes, bytes, arrays of bytes, NULLs, tabs and line ends."""
+    graph = {"nodes": [{"id": "n", "config": {"text": 'a\ttab, a\nline, \\ and "quotes"', "none": None}}]}
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(insert(User), [{"id": USER_ID}])
+        flow = {"id": FLOW_ID, "user_id": USER_ID, "flow_id": "my_flow", "status": "running", "current_version": 1}
+        await connection.execute(insert(Flow), [flow])
+        await connection.execute(insert(FlowVersion), [{"flow_pk": FLOW_ID, "version": 1, "graph": graph}])
+        message = {"lane": "monitor", "exchange": "e", "routing_key": "k", "body": bytes(range(256))}
+        await connection.execute(insert(OutboxMessage), [{**message, "message_id": str(n)} for n in range(3)])
+        event = {
+            "chain_id": 1,
+            "block_number": 2**40,
+            "block_hash": "0x" + "ab" * 32,
+            "transaction_hash": "0x" + "cd" * 32,
+            "address": "0x" + "11" * 20,
+            "kind": "vault",
+            "name": None,
+            "args": None,
+            "undecoded_reason": "no ABI",
+            "topics": [b"\x00" * 32, b"\\t\n"],
+            "data": b"",
+            "block_time": text("now()"),
+        }
+        await connection.execute(insert(ContractEvent).values({**event, "log_index": 0}))
+    await engine.dispose()
+
+
+async def rows(url: str) -> Rows:
+    """Every row of every table."""
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        found = {
+            table.name: sorted((tuple(map(repr, row)) for row in await connection.execute(select(table))), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
+    await engine.dispose()
+    return found  # type: ignore[return-value]
+
+
+def run(*arguments: str) -> Result:
+    """A command as typed; what it raises comes through."""
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+def backed_up(backups: Path) -> Path:
+    done = run("backup", str(backups))
+    assert done.exit_code == 0, done.output
+    return Path(done.output.strip())
+
+
+@pytest.fixture
+def another_database(servers: PrivateServers) -> Iterator[str]:
+    with servers.fresh_database(migrated=False) as url:
+        yield url
+
+
+async def test_every_row_is_back_in_an_empty_database(
+    settings: PlatformSettings, backups: Path, another_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+
+    monkeypatch.setenv("DATABASE_URL", another_database)
+    done = await asyncio.to_thread(run, "restore", str(folder))
+    assert done.exit_code == 0, done.output
+    assert await rows(another_database) == before
+    assert sum(map(len, before.values())) >= 7
+
+
+async def test_the_next_generated_key_comes_after_the_restored_ones(
+    settings: PlatformSettings, backups: Path, another_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    monkeypatch.setenv("DATABASE_URL", another_database)
+    await asyncio.to_thread(run, "restore", str(folder))
+    engine = create_async_engine(another_database)
+    async with engine.begin() as connection:
+        row = {"lane": "monitor", "exchange": "e", "routing_key": "k", "body": b"", "message_id": "next"}
+        new = await connection.scalar(insert(OutboxMessage).values(row).returning(OutboxMessage.id))
+        others = await connection.scalars(select(OutboxMessage.id).where(OutboxMessage.message_id != "next"))
+        assert new is not None
+        assert new > max(others)
+    await engine.dispose()
+
+
+async def test_a_back_up_is_one_moment_although_writing_goes_on(
+    settings: PlatformSettings, backups: Path, another_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users are copied first; a user and its flow written after that must both be missing, never the user alone."""
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    dump, late = module._dump_table, uuid4()
+
+    async def dump_while_somebody_writes(*arguments: object) -> object:
+        file = await dump(*arguments)  # type: ignore[arg-type]
+        if file.table == "users":
+            engine = create_async_engine(settings.database_dsn)
+            async with engine.begin() as other:
+                await other.execute(insert(User), [{"id": late}])
+                flow = {"id": late, "user_id": late, "flow_id": "late", "status": "running", "current_version": 1}
+                await other.execute(insert(Flow), [flow])
+            await engine.dispose()
+        return file
+
+    monkeypatch.setattr(module, "_dump_table", dump_while_somebody_writes)
+    folder = await asyncio.to_thread(backed_up, backups)
+    monkeypatch.setenv("DATABASE_URL", another_database)
+    await asyncio.to_thread(run, "restore", str(folder))
+    assert await rows(another_database) == before
+
+
+async def test_tables_in_place_are_kept_unless_told_otherwise(settings: PlatformSettings, backups: Path) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    with pytest.raises(Conflict, match="--replace"):
+        await asyncio.to_thread(run, "restore", str(folder))
+    assert await rows(settings.database_dsn) == before
+    done = await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert done.exit_code == 0, done.output
+    assert await rows(settings.database_dsn) == before
+
+
+async def test_nothing_is_restored_under_a_running_service(settings: PlatformSettings, backups: Path) -> None:
+    folder = await asyncio.to_thread(backed_up, backups)
+    engine = create_async_engine(
+        settings.database_dsn, connect_args={"server_settings": {"application_name": "monitor"}}
+    )
+    async with engine.connect():
+        with pytest.raises(Conflict, match="monitor; stop the services first"):
+            await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    await engine.dispose()
+
+
+async def test_a_changed_back_up_is_refused_before_anything_is_dropped(
+    settings: PlatformSettings, backups: Path
+) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    table_file(folder, "users").write_bytes(gzip.compress(b""))
+    with pytest.raises(InvalidInput, match=r"users\.copy\.gz"):
+        await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert await rows(settings.database_dsn) == before
+
+
+async def test_a_table_that_this_version_does_not_know_is_not_left_out_in_silence(
+    settings: PlatformSettings, backups: Path
+) -> None:
+    engine = create_async_engine(settings.database_dsn)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE of_tomorrow (id int)"))
+    await engine.dispose()
+    with pytest.raises(InvariantBroken, match="of_tomorrow"):
+        await asyncio.to_thread(run, "backup", str(backups))
+    assert not await asyncio.to_thread(lambda: list(backups.glob(f"*/{MANIFEST}")))
+
+
+async def test_brokers_definitions_come_back_too(
+    settings: PlatformSettings,
+    backups: Path,
+    management_url: str,
+    servers: PrivateServers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partitions = settings.cycle_partitions
+    async with Broker(settings.rabbitmq_dsn, name="test", partitions=partitions):
+        pass
+    done = await asyncio.to_thread(run, "backup", str(backups), "--rabbitmq-management", management_url)
+    with servers.fresh_virtual_host() as url:
+        monkeypatch.setenv("RABBITMQ_VHOST", url.rpartition("/")[2])
+        options = ("--replace", "--rabbitmq-management", management_url)
+        await asyncio.to_thread(run, "restore", done.output.strip(), *options)
+        assert None not in (await queue_depths(url, queue_names(partitions))).values()
