@@ -107,6 +107,14 @@ class Emitter:
             self._mined(sent)
         return sent
 
+    def send_many(self, contract: str, calls: Sequence[bytes]) -> None:
+        """Call a contract many times, each in a block of its own."""
+        self.anvil.rpc("evm_setAutomine", False)
+        for call_data in calls:
+            self.send(contract, call_data, mined=False)
+            self.anvil.rpc("evm_mine")
+        self.anvil.rpc("evm_setAutomine", True)
+
     def in_one_block(self, calls: Sequence[tuple[str, bytes]]) -> None:
         """Mine these calls, (contract, call data), in this order and together."""
         self.anvil.rpc("evm_setAutomine", False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Header
 from tradingflow.core.evm import to_bytes
 from tradingflow.monitor.contracts import Contract, ContractSet
-from tradingflow.monitor.decoder import EventRow, block_time, event_row
+from tradingflow.monitor.decoder import Block, EventRow, block_of, block_time, event_row
 from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.reader import MOST_ADDRESSES, Span
 from tradingflow.monitor.store import Batch, BlockRow
@@ -51,20 +50,20 @@ class Assembler:
 
     def _decode(self, span: Span, places: range, events: list[EventRow]) -> list[Contract]:
         """Append the rows of the contracts at these places; returns the contracts they announce."""
-        times: dict[str, datetime] = {}
+        blocks: dict[str, Block] = {}
         children: list[Contract] = []
         for log in span.logs:
             place, contract = self.contracts.get(log.address) or (-1, None)
             if contract is None or place not in places:
                 continue
-            time = times.get(log.block_number)
-            if time is None:
-                time = times[log.block_number] = block_time(span.headers[int(log.block_number, 16)].time)
-            row, decoded = event_row(self._chain_id, contract, log, time, self._registry)
-            if row.block_number < contract.from_block:
+            block = blocks.get(log.block_number)
+            if block is None:
+                block = blocks[log.block_number] = block_of(span.headers[int(log.block_number, 16)])
+            if block.number < contract.from_block:
                 continue
+            row, decoded = event_row(self._chain_id, contract, block, log, self._registry)
             events.append(row)
-            child = self._discovery.child(contract, row.block_number, decoded.name, decoded.args)
+            child = self._discovery.child(contract, block.number, decoded.name, decoded.args)
             if child is not None:
                 children.append(child)
         return children

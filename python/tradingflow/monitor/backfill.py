@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from types import TracebackType
+from typing import Any, Self
 
 from tradingflow.chain.rpc import RangeTooWide
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.reader import ChainReader, Span
 
 # What one answer should hold: large enough that a request costs nothing, small enough for memory and a transaction.
-LOGS_PER_RANGE = 10_000
-FIRST_RANGE_BLOCKS = 100
+LOGS_PER_RANGE = 5_000
+FIRST_RANGE_BLOCKS = 50
 WIDEST_RANGE_BLOCKS = 10_000
 # Ranges being read while one is written.
 READ_AHEAD = 3
@@ -78,3 +80,35 @@ class Backfill:
         left = await self._read_split(first, middle, addresses)
         right = await self._read_split(middle + 1, last, addresses)
         return Span(first, last, left.headers | right.headers, left.logs + right.logs)
+
+
+class BackgroundWriter:
+    """Runs writes one after the other, each while its caller goes on; leaving the block waits for the last."""
+
+    def __init__(self) -> None:
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None:
+            if error is not None:
+                self._running.cancel()
+                await asyncio.gather(self._running, return_exceptions=True)
+            else:
+                await self._running
+
+    async def write(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start `work` once the write before it is done. Raises what that one raised."""
+        before, self._running = self._running, None
+        try:
+            if before is not None:
+                await before
+        except BaseException:
+            work.close()
+            raise
+        self._running = asyncio.create_task(work)
+        await asyncio.sleep(0)

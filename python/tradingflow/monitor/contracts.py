@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+
+from tradingflow.core.evm import to_bytes
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,10 @@ class Contract:
     kind: str
     from_block: int
     discovered_by: str | None = None
+
+    @cached_property
+    def address_bytes(self) -> bytes:
+        return to_bytes(self.address)
 
 
 class ContractSet:

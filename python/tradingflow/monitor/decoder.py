@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -9,10 +10,13 @@ import orjson
 
 from tradingflow.chain.decoder import Undecodable
 from tradingflow.chain.registry import AbiRegistry
-from tradingflow.chain.rpc import Distrusted, RawLog
+from tradingflow.chain.rpc import Distrusted, Header, RawLog
+from tradingflow.core.evm import to_bytes
 from tradingflow.monitor.contracts import Contract
 
-WORD = 32
+# A 32-byte word as 0x hex.
+HEX_WORD = 66
+MOST_TOPICS = 4
 
 
 class EventRow(NamedTuple):
@@ -26,11 +30,19 @@ class EventRow(NamedTuple):
     address: bytes
     kind: str
     name: str | None
-    args: str | None
+    args: bytes | None
     undecoded_reason: str | None
     topics: list[bytes]
     data: bytes
     block_time: datetime
+
+
+class Block(NamedTuple):
+    """What every event of one block shares."""
+
+    number: int
+    hash: bytes
+    time: datetime
 
 
 class Decoded(NamedTuple):
@@ -41,7 +53,7 @@ class Decoded(NamedTuple):
     reason: str | None
 
 
-def decode_log(registry: AbiRegistry, kind: str, topics: list[bytes], data: bytes) -> Decoded:
+def decode_log(registry: AbiRegistry, kind: str, topics: Sequence[bytes], data: bytes) -> Decoded:
     try:
         name, args = registry.decode(kind, topics, data)
     except Undecodable as error:
@@ -49,45 +61,44 @@ def decode_log(registry: AbiRegistry, kind: str, topics: list[bytes], data: byte
     return Decoded(name, args, None)
 
 
+def block_of(header: Header) -> Block:
+    return Block(header.height, to_bytes(header.hash), block_time(header.time))
+
+
 def event_row(
-    chain_id: int, contract: Contract, log: RawLog, block_time: datetime, registry: AbiRegistry
+    chain_id: int, contract: Contract, block: Block, log: RawLog, registry: AbiRegistry
 ) -> tuple[EventRow, Decoded]:
-    """The row of one log, and what was decoded. Raises Distrusted when the log itself is not well-formed hex."""
-    try:
-        topics = [bytes.fromhex(topic[2:]) for topic in log.topics]
-        data = bytes.fromhex(log.data[2:])
-        address = bytes.fromhex(log.address[2:])
-        decoded = decode_log(registry, contract.kind, topics, data)
-        row = EventRow(
-            chain_id,
-            int(log.block_number, 16),
-            int(log.log_index, 16),
-            bytes.fromhex(log.block_hash[2:]),
-            bytes.fromhex(log.transaction_hash[2:]),
-            address,
-            contract.kind,
-            decoded.name,
-            None if decoded.args is None else orjson.dumps(decoded.args).decode(),
-            decoded.reason,
-            topics,
-            data,
-            block_time,
-        )
-    except ValueError as error:
-        raise Distrusted("a node sent a log whose fields are not hex") from error
-    if not _has_right_lengths(row):
-        raise Distrusted("a node sent a log whose fields have the wrong length")
+    """The row of one log, and what was decoded. Raises Distrusted when the log itself is not well-formed."""
+    topics, data, transaction_hash = _raw_parts(log)
+    decoded = decode_log(registry, contract.kind, topics, data)
+    row = EventRow(
+        chain_id,
+        block.number,
+        int(log.log_index, 16),
+        block.hash,
+        transaction_hash,
+        contract.address_bytes,
+        contract.kind,
+        decoded.name,
+        None if decoded.args is None else orjson.dumps(decoded.args),
+        decoded.reason,
+        topics,
+        data,
+        block.time,
+    )
     return row, decoded
 
 
-def _has_right_lengths(row: EventRow) -> bool:
-    return (
-        len(row.block_hash) == WORD
-        and len(row.transaction_hash) == WORD
-        and len(row.address) == 20
-        and len(row.topics) <= 4
-        and all(len(topic) == WORD for topic in row.topics)
-    )
+def _raw_parts(log: RawLog) -> tuple[list[bytes], bytes, bytes]:
+    """Topics, data and transaction hash as bytes."""
+    words = [log.transaction_hash, *log.topics]
+    if len(words) > MOST_TOPICS + 1 or any(len(text) != HEX_WORD for text in words):
+        raise Distrusted("a node sent a log whose hashes have the wrong length")
+    try:
+        transaction_hash, *topics = [bytes.fromhex(text[2:]) for text in words]
+        return topics, bytes.fromhex(log.data[2:]), transaction_hash
+    except ValueError as error:
+        raise Distrusted("a node sent a log whose fields are not hex") from error
 
 
 def block_time(timestamp_s: int) -> datetime:

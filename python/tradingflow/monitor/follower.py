@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Distrusted
@@ -13,12 +13,12 @@ from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.monitor import metrics
 from tradingflow.monitor.assembler import Assembler
-from tradingflow.monitor.backfill import Backfill, RangeSizer
+from tradingflow.monitor.backfill import Backfill, BackgroundWriter, RangeSizer
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.reader import ChainReader, Head, Span
 from tradingflow.monitor.reorg import Lineage
-from tradingflow.monitor.store import ChainStore
+from tradingflow.monitor.store import Batch, ChainStore
 
 log = get_logger(__name__)
 
@@ -28,8 +28,6 @@ HEAD_SPAN_BLOCKS = 32
 ANCESTOR_SEARCH_BLOCKS = 4
 RETRY_S = 1.0
 HALTED_POLL_S = 2.0
-
-ReadAgain = Callable[[Span, Sequence[str]], Awaitable[Span]]
 
 
 class State:
@@ -135,8 +133,10 @@ class Follower:
 
     async def _backfill(self, state: State, head: Head, last: int) -> bool:
         backfill = Backfill(self._reader, state.assembler.contracts, self._sizer)
-        async for span, known in backfill.spans(state.next_block, last):
-            await self._store_span(state, span, known, self._reader.settled_again, head)
+        async with BackgroundWriter() as writer:  # PostgreSQL stores a batch while the next one is decoded
+            async for span, known in backfill.spans(state.next_block, last):
+                batch = await state.assembler.batch(span, known, self._reader.settled_again)
+                await writer.write(self._store_batch(state, batch, span, head))
         return True
 
     async def _keep_up(self, state: State, head: Head) -> bool:
@@ -149,15 +149,15 @@ class Follower:
                 return await self._tip_is_canonical(state)
             if not self._stands_on_tip(state, span):
                 return False
-            await self._store_span(state, span, known, self._reader.newest_again, head)
+            batch = await state.assembler.batch(span, known, self._reader.newest_again)
+            await self._store_batch(state, batch, span, head)
         return True
 
     def _stands_on_tip(self, state: State, span: Span) -> bool:
         tip = state.lineage.tip
         return tip is None or span.headers[span.first].parent_hash == state.lineage.hash_at(tip)
 
-    async def _store_span(self, state: State, span: Span, known: int, read_again: ReadAgain, head: Head) -> None:
-        batch = await state.assembler.batch(span, known, read_again)
+    async def _store_batch(self, state: State, batch: Batch, span: Span, head: Head) -> None:
         await self._store.commit(batch, head.number)
         state.next_block = batch.next_block
         for number, header in sorted(span.headers.items()):

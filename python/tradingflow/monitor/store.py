@@ -6,7 +6,7 @@ the cursor from where the caller believes it to be: a second Monitor, or one tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from tradingflow.core.errors import Conflict
 from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
 from tradingflow.db.outbox import enqueue
 from tradingflow.monitor.contracts import Contract
+from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.notify import LANE, announce, revert_messages
 
@@ -167,9 +168,7 @@ class ChainStore:
         if batch.blocks:
             await driver.copy_records_to_table(ChainBlock.__tablename__, records=batch.blocks, columns=BLOCK_COLUMNS)
         if batch.events:
-            await driver.copy_records_to_table(
-                ContractEvent.__tablename__, records=batch.events, columns=EventRow._fields
-            )
+            await _copy_events(driver, batch.events)
 
     async def _insert_contracts(
         self, connection: AsyncConnection, contracts: Sequence[Contract], *, live: bool
@@ -280,3 +279,11 @@ class ChainStore:
                 .where(ChainCursor.chain_id == self._chain_id)
                 .values(halted_reason=reason, updated_at=datetime.now(UTC))
             )
+
+
+async def _copy_events(driver: Any, events: Sequence[EventRow]) -> None:
+    async def source() -> AsyncIterator[bytes]:
+        for piece in binary_copy(events):
+            yield piece
+
+    await driver.copy_to_table(ContractEvent.__tablename__, source=source(), columns=EventRow._fields, format="binary")
