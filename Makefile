@@ -12,6 +12,7 @@ BOOTSTRAP := cd python && $(PYTHON3) -m devstack.bootstrap
 IN_PYTHON := cd python && PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 ONCE ?=
+CYCLES ?=
 CANDLES ?=
 SERVICES ?=
 NAME ?=
@@ -26,9 +27,9 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z% -]*:.*## / { printf "  %-26s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Bring the platform up and play the main job; ONCE=1 ends after it, CANDLES=file.csv, SERVICES=native|docker|env
+run: ## Bring the platform up and play the main job; ONCE=1 ends after it, CYCLES=5, CANDLES=file.csv, SERVICES=native|docker|env
 	@$(BOOTSTRAP) run
-	@$(IN_PYTHON) ONCE="$(ONCE)" CANDLES="$(if $(CANDLES),$(abspath $(CANDLES)))" exec python -m devstack.main_job
+	@$(IN_PYTHON) ONCE="$(ONCE)" CYCLES="$(CYCLES)" CANDLES="$(if $(CANDLES),$(abspath $(CANDLES)))" exec python -m devstack.main_job
 
 .PHONY: test
 test: ## Run the whole test suite against servers of its own; ARGS="-k name" goes to pytest

@@ -28,6 +28,9 @@ from devstack.uniswap import Artifacts
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BLOCK_TIME_S = 1.0
+MIN_CYCLES = 5
+# A transaction hash and what stands beside it must fit on one line.
+SUMMARY_WIDTH = 140
 SUMMARY_FILE = "summary.json"
 SERVICE_PORTS = ("account_manager", "worker", "monitor")
 
@@ -35,10 +38,11 @@ SERVICE_PORTS = ("account_manager", "worker", "monitor")
 class Run:
     """One `make run`, from nothing to the summary."""
 
-    def __init__(self, console: Console, *, once: bool, candles: Path | None) -> None:
+    def __init__(self, console: Console, *, once: bool, candles: Path | None, min_cycles: int) -> None:
         self._console = console
         self._once = once
         self._candles = candles
+        self._min_cycles = min_cycles
         self._local = REPOSITORY / ".local"
         self._steps = Steps(console)
         self._summary = Summary()
@@ -95,6 +99,7 @@ class Run:
             truth=ChainTruth(web3, artifacts, deployment.market, deployment.vault_factory),
             deployment=deployment,
             artifacts=artifacts,
+            min_cycles=self._min_cycles,
         )
 
     def _deployment(self, web3: Web3, rpc_url: str) -> tuple[Deployment, bool]:
@@ -136,17 +141,26 @@ def _unreadable(candles: Path) -> str | None:
     return None
 
 
+def _min_cycles() -> int:
+    """CYCLES, a whole number from 1; raises DevstackError for anything else."""
+    text = os.environ.get("CYCLES") or str(MIN_CYCLES)
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise DevstackError(f"CYCLES={text!r}: give a whole number of cycles from 1")
+    return int(text)
+
+
 def main() -> int:
-    """The command line of `make run`: ONCE and CANDLES come from the environment."""
+    """The command line of `make run`: ONCE, CANDLES and CYCLES come from the environment."""
     end_on_sigterm()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=max(Console().width, SUMMARY_WIDTH))
     candles = Path(os.environ["CANDLES"]) if os.environ.get("CANDLES") else None
     if candles is not None and (problem := _unreadable(candles)):
         console.print(f"CANDLES={candles}: {problem}; give a CSV with the columns date,open,high,low,close,volume")
         return 2
     try:
         with only_run(REPOSITORY):
-            return Run(console, once=os.environ.get("ONCE", "") not in {"", "0"}, candles=candles).play()
+            once = os.environ.get("ONCE", "") not in {"", "0"}
+            return Run(console, once=once, candles=candles, min_cycles=_min_cycles()).play()
     except DevstackError as problem:
         console.print(f"[red]{problem}[/red]")
         return 1

@@ -17,13 +17,13 @@ from devstack.main_job.waiting import wait_for
 from devstack.main_job.wallet import Wallet
 from devstack.uniswap import BASE_DECIMALS, QUOTE_DECIMALS, Artifacts
 
-MIN_CYCLES = 5
 DEPOSIT_BASE = 5 * 10**BASE_DECIMALS
 DEPOSIT_QUOTE = 10_000 * 10**QUOTE_DECIMALS
 DEPLOY_TIMEOUT_S = 90
 DISCOVER_TIMEOUT_S = 60
 # Long enough for a service to be killed and come back several times on the way.
 TRADING_TIMEOUT_S = 240
+CYCLE_TIMEOUT_S = 6
 SETTLE_TIMEOUT_S = 120
 OPERATOR_DAYS = 30
 OPEN_TRADES = ("requested", "submitted")
@@ -39,6 +39,7 @@ class Parts:
     truth: ChainTruth
     deployment: Deployment
     artifacts: Artifacts
+    min_cycles: int
 
 
 class MainJob:
@@ -50,6 +51,7 @@ class MainJob:
         self._wallet = parts.wallet
         self._truth = parts.truth
         self._deployment = parts.deployment
+        self._min_cycles = parts.min_cycles
         self._artifacts = parts.artifacts
         self._market = parts.deployment.market
         self._steps = steps
@@ -178,7 +180,7 @@ class MainJob:
             say(f"flow {flow['flow_id']} runs every {document['cycle_interval']}")
 
     def _let_it_trade(self) -> None:
-        with self._steps.step(f"at least {MIN_CYCLES} cycles, one buy and one sell mined") as say:
+        with self._steps.step(f"at least {self._min_cycles} cycles, one buy and one sell mined") as say:
             seen: set[str] = set()
 
             def enough() -> list[ExecutedTrade] | None:
@@ -188,9 +190,10 @@ class MainJob:
                         seen.add(trade.trade_id)
                         say(f"{self._side(trade)} mined in block {trade.block_number}: {trade.transaction_hash}")
                 sides = {self._side(trade) for trade in trades}
-                return trades if sides == {"buy", "sell"} and self._completed_cycles() >= MIN_CYCLES else None
+                return trades if sides == {"buy", "sell"} and self._completed_cycles() >= self._min_cycles else None
 
-            wait_for(enough, "enough cycles and trades", timeout_s=TRADING_TIMEOUT_S)
+            timeout_s = TRADING_TIMEOUT_S + self._min_cycles * CYCLE_TIMEOUT_S
+            wait_for(enough, "enough cycles and trades", timeout_s=timeout_s)
             say(f"{self._completed_cycles()} cycles completed")
 
     def _completed_cycles(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -56,21 +57,22 @@ class Summary:
             console.print(_urls_table(self.urls))
         if self.trades:
             console.print(_trades_table(self.trades))
-        console.print(Panel(self._facts(), title=_verdict(self.ok), expand=False))
+        console.print(Panel(self._facts(), title=_verdict(self.ok), expand=False), soft_wrap=False)
+        if self.problem:
+            console.print(f"[red]{escape(self.problem)}[/red]")
 
     def _facts(self) -> str:
         after = _value(self.vault_value_after)
-        lines = [
-            f"cycles completed   {self.cycles_completed}",
-            f"trades mined       {len(self.trades)}",
-            f"events stored      {self.events_stored}",
-            f"vault              {self.vault_address or '-'}",
-            f"vault value        {_value(self.vault_value_before)} → {after} {self.value_unit or ''}",
-            f"steps checked      {sum(s.ok for s in self.steps)} of {len(self.steps)} in {self.seconds:.0f} s",
-        ]
-        if self.problem:
-            lines.append(f"problem            {self.problem}")
-        return "\n".join(lines)
+        return "\n".join(
+            [
+                f"cycles completed   {self.cycles_completed}",
+                f"trades mined       {len(self.trades)}",
+                f"events stored      {self.events_stored}",
+                f"vault              {self.vault_address or '-'}",
+                f"vault value        {_value(self.vault_value_before)} → {after} {self.value_unit or ''}",
+                f"steps checked      {sum(s.ok for s in self.steps)} of {len(self.steps)} in {self.seconds:.0f} s",
+            ]
+        )
 
 
 def _verdict(ok: bool) -> str:
@@ -93,7 +95,8 @@ def _urls_table(urls: dict[str, str]) -> Table:
 def _trades_table(trades: list[TradeLine]) -> Table:
     table = Table(title="Trades through the vault", title_justify="left", box=None, padding=(0, 2))
     for heading in ("side", "paid", "got", "price", "block", "transaction"):
-        table.add_column(heading, justify="right" if heading in {"paid", "got", "price", "block"} else "left")
+        right = heading in {"paid", "got", "price", "block"}
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=not right)
     for trade in trades:
         style = "green" if trade.side == "buy" else "red"
         table.add_row(
