@@ -26,12 +26,17 @@ from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import configure_logging
 
 # Modules whose tasks a worker can run; each registers them with `app` when it is imported.
-TASK_MODULES = ("tradingflow.account_manager.trade.tasks", "tradingflow.account_manager.vault.tasks")
+TASK_MODULES = (
+    "tradingflow.account_manager.relayer.tasks",
+    "tradingflow.account_manager.trade.tasks",
+    "tradingflow.account_manager.vault.tasks",
+)
 
 # A tick nobody took before the next one is worth nothing.
 _EVERY_SECOND = {"schedule": 1.0, "options": {"expires": 5, "ignore_result": True}}
 TICKS = {
     "trade-sweep": {"task": "trade.sweep", **_EVERY_SECOND},
+    "relayer-heal": {"task": "relayer.heal", "schedule": 5.0, "options": {"expires": 10, "ignore_result": True}},
     "vault-sweep": {"task": "vault.sweep", **_EVERY_SECOND},
 }
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tradingflow.account_manager.relayer import repository
+from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.signers import SignerSet
 from tradingflow.account_manager.trade.executor import TradeExecutor
@@ -46,6 +47,7 @@ class ExecutorProcess:
         self.relayer = Relayer(self.sessions, self.chains, signers, SystemClock(), settings)
         self.trades = TradeExecutor(self.relayer)
         self.deployments = VaultDeployer(self.relayer)
+        self.healer = NonceHealer(self.relayer)
         self._registered = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)

@@ -12,7 +12,7 @@ import aiohttp
 from eth_typing import ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
-from web3.types import FilterParams, LogReceipt, TxParams
+from web3.types import BlockIdentifier, FilterParams, LogReceipt, TxParams
 
 from tradingflow.chain.client import ChainClient, node_message
 from tradingflow.core.errors import DependencyUnavailable
@@ -144,25 +144,19 @@ async def _block_or_none(client: ChainClient, number: int) -> Any:
         return None
 
 
-async def estimate_gas(client: ChainClient, *, sender: str, to: str, data: bytes) -> int:
-    """Gas the call would use in the next block. Raises CallReverted with the contract's reason."""
-    gas: int = await client.guard(client.web3.eth.estimate_gas(_call(sender, to, data), "pending"))
+async def estimate_gas(
+    client: ChainClient, *, sender: str, to: str, data: bytes, block: BlockIdentifier = "latest"
+) -> int:
+    """Gas the call would use on top of a block. Raises CallReverted with the contract's reason."""
+    gas: int = await client.guard(client.web3.eth.estimate_gas(_call(sender, to, data), block))
     return gas
 
 
-async def simulate(client: ChainClient, *, sender: str, to: str, data: bytes, block: int | None = None) -> bytes:
-    """What the call would return in the next block, or on top of `block`. Raises CallReverted with the reason.
-
-    The next block has the present time. On "latest" a quiet chain's clock stands still, and deadlines seem too far.
-    """
-    call: TxParams = {
-        "from": cast("ChecksumAddress", sender),
-        "to": cast("ChecksumAddress", to),
-        "data": HexBytes(data),
-    }
-    at = "pending" if block is None else block
-    returned = await client.guard(client.web3.eth.call(call, at))  # type: ignore[arg-type]
-    return bytes(returned)
+async def simulate(
+    client: ChainClient, *, sender: str, to: str, data: bytes, block: BlockIdentifier = "latest"
+) -> bytes:
+    """What the call would return on top of a block. Raises CallReverted with the contract's reason."""
+    return bytes(await client.guard(client.web3.eth.call(_call(sender, to, data), block)))
 
 
 async def replay(client: ChainClient, receipt: Receipt) -> None:

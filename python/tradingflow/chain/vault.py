@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hexbytes import HexBytes
-from web3.types import EventData, LogReceipt
+from web3.types import BlockIdentifier, EventData, LogReceipt
 
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.transactions import Receipt, find_logs, simulate
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
 
+# The vault's MAX_DEADLINE_S: how far ahead of the block's time a swap's deadline may lie.
+LONGEST_DEADLINE = timedelta(seconds=120)
 TRADE_EXECUTED_TOPIC = "0x" + keccak(b"TradeExecuted(bytes32,bytes32,address,address,uint256,uint256,address)").hex()
 
 
@@ -104,11 +106,10 @@ class VaultContract:
         encoded = self._client.contract("Vault", self.address).encode_abi("executeSwap", [swap.as_argument()])
         return bytes.fromhex(encoded[2:])
 
-    async def simulate_swap(self, swap: Swap, sender: str, *, block: int | None = None) -> int:
-        """What the vault would receive now. Raises CallReverted with the vault's own reason."""
-        returned = await simulate(
-            self._client, sender=sender, to=self.address, data=self.encode_swap(swap), block=block
-        )
+    async def simulate_swap(self, swap: Swap, sender: str, *, block: BlockIdentifier = "latest") -> int:
+        """What the vault would receive. Raises CallReverted with the vault's own reason."""
+        data = self.encode_swap(swap)
+        returned = await simulate(self._client, sender=sender, to=self.address, data=data, block=block)
         return int.from_bytes(returned[:32])
 
     def executed_trade(self, receipt: Receipt, trade_id: str) -> ExecutedTrade | None:

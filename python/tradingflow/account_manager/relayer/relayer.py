@@ -120,6 +120,22 @@ class Relayer:
         nonce = await repository.take_nonce(session, intent.chain_id, signer)
         return await self._store(session, intent, signer, nonce, 1, call, fees)
 
+    async def prepare_at(
+        self,
+        session: AsyncSession,
+        intent: Intent,
+        signer: str,
+        nonce: int,
+        attempts: Sequence[Transaction],
+        call: Call,
+        fees: Fees,
+    ) -> Transaction:
+        """Sign and store an attempt for a nonce that was given out before, after whatever attempts it had.
+
+        Raises IntegrityError when somebody else did so first.
+        """
+        return await self._store(session, intent, signer, nonce, len(attempts) + 1, call, fees)
+
     async def prepare_replacement(
         self, session: AsyncSession, call: Call, latest: Transaction, fees: Fees
     ) -> Transaction:
@@ -152,6 +168,7 @@ class Relayer:
             max_priority_fee_per_gas=fees.tip,
             expires_at=call.expires_at,
             status=TransactionStatus.PREPARED,
+            created_at=self.clock.now(),  # ages are judged by this clock, not by the database's
         )
         session.add(transaction)
         await session.flush()

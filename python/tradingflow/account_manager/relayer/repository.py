@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import UNMINED, TransactionStatus, transaction_sources
@@ -96,6 +96,61 @@ async def attempts_at(session: AsyncSession, chain_id: int, signer: str, nonce: 
         .order_by(Transaction.attempt)
     )
     return list(found)
+
+
+async def covered_nonces(session: AsyncSession, chain_id: int, signer: str, first: int) -> set[int]:
+    """Nonces from `first` on with an attempt that may take them, or did."""
+    found = await session.scalars(
+        select(Transaction.nonce).where(
+            Transaction.chain_id == chain_id,
+            Transaction.signer == signer,
+            Transaction.nonce >= first,
+            Transaction.status != TransactionStatus.REPLACED,
+        )
+    )
+    return set(found)
+
+
+async def unmined_since(session: AsyncSession, chain_id: int, signer: str, before: datetime) -> list[Transaction]:
+    """The newest attempt of each slot whose first attempt is older than `before` and that is not mined yet."""
+    found = await session.scalars(
+        select(Transaction)
+        .where(
+            Transaction.chain_id == chain_id,
+            Transaction.signer == signer,
+            Transaction.status.in_(UNMINED),
+            Transaction.created_at < before,
+        )
+        .order_by(Transaction.nonce, Transaction.attempt.desc())
+        .ext(distinct_on(Transaction.nonce))
+    )
+    return list(found)
+
+
+async def unmined_nonces(session: AsyncSession, chain_id: int, signer: str, purpose: str) -> list[int]:
+    """Nonces of slots of this purpose that may still be mined."""
+    found = await session.scalars(
+        select(Transaction.nonce)
+        .where(
+            Transaction.chain_id == chain_id,
+            Transaction.signer == signer,
+            Transaction.purpose == purpose,
+            Transaction.status.in_(UNMINED),
+        )
+        .distinct()
+        .order_by(Transaction.nonce)
+    )
+    return list(found)
+
+
+async def abandon(session: AsyncSession, purpose: str, purpose_id: str, except_slot: Transaction | None) -> None:
+    """The purpose was served otherwise: its unmined slots only fill their nonces from now on."""
+    change = update(Transaction).where(
+        Transaction.purpose == purpose, Transaction.purpose_id == purpose_id, Transaction.status.in_(UNMINED)
+    )
+    if except_slot is not None:
+        change = change.where((Transaction.signer != except_slot.signer) | (Transaction.nonce != except_slot.nonce))
+    await session.execute(change.values(purpose="nonce_filler"))
 
 
 async def find_by_hash(session: AsyncSession, transaction_hash: str) -> Transaction | None:

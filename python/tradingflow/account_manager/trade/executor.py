@@ -14,13 +14,13 @@ from datetime import timedelta
 from sqlalchemy.exc import IntegrityError
 
 from tradingflow.account_manager.relayer import repository as transactions
-from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Waiting
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.relayer.transitions import TradeStatus, TransactionStatus
 from tradingflow.account_manager.trade import repository
 from tradingflow.account_manager.trade.plan import Plan, Planner
 from tradingflow.account_manager.trade.repository import Failure
-from tradingflow.account_manager.trade.settlement import Settlement, revert_reason
+from tradingflow.account_manager.trade.settlement import PURPOSE, Settlement, revert_reason
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import head_number
@@ -31,7 +31,6 @@ from tradingflow.db.models import Trade, Transaction
 
 log = get_logger(__name__)
 
-PURPOSE = "trade"
 OPERATOR_CHANGED = Failure("operator_changed", "the vault's owner named another operator while the trade was under way")
 NOT_MINED = Failure("not_mined_in_time", "no attempt was mined before the trade's time was over")
 
@@ -118,15 +117,21 @@ class TradeExecutor:
     # ------------------------------------------------------------------ from a stored attempt to an outcome
 
     async def _follow(self, trade: Trade) -> None:
+        if await self._look(trade):
+            await self._look(trade)
+
+    async def _look(self, trade: Trade) -> bool:
+        """Act on what the chain says now; True when something was sent, so that a second look may see it mined."""
         async with self._relayer.sessions() as session:
             attempts = await transactions.slot_attempts(session, PURPOSE, trade.id)
         outcome = await self._relayer.look(attempts)
+        if isinstance(outcome, Waiting):
+            return await self._press(trade, attempts)
         if isinstance(outcome, Mined):
             await self._settle(trade, attempts, outcome)
-        elif isinstance(outcome, Taken):
-            await self._start_over(trade, attempts)
         else:
-            await self._press(trade, attempts)
+            await self._start_over(trade, attempts)
+        return False
 
     async def _settle(self, trade: Trade, attempts: Sequence[Transaction], mined: Mined) -> None:
         client = self._client(trade)
@@ -164,15 +169,18 @@ class TradeExecutor:
 
     # ------------------------------------------------------------------ getting a waiting attempt mined
 
-    async def _press(self, trade: Trade, attempts: Sequence[Transaction]) -> None:
+    async def _press(self, trade: Trade, attempts: Sequence[Transaction]) -> bool:
+        """Whether something was sent."""
         latest = attempts[-1]
         if self._relayer.is_overdue(latest):
             replacement = await self._replacement(trade, latest)
-            if replacement is not None:
-                self._relayer.reached(Step.REPLACEMENT_PREPARED)
-                await self._relayer.broadcast(replacement)
-        elif self._relayer.is_silent(latest):
-            await self._relayer.broadcast(latest)
+            if replacement is None:
+                return False
+            self._relayer.reached(Step.REPLACEMENT_PREPARED)
+            return (await self._relayer.broadcast(replacement)).is_held
+        if self._relayer.is_silent(latest):
+            return (await self._relayer.broadcast(latest)).is_held
+        return False
 
     async def _replacement(self, trade: Trade, latest: Transaction) -> Transaction | None:
         try:

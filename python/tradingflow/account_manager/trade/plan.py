@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import estimate_gas, head_time
 from tradingflow.chain.uniswap import UniswapReader
-from tradingflow.chain.vault import Swap, VaultContract
+from tradingflow.chain.vault import LONGEST_DEADLINE, Swap, VaultContract
 from tradingflow.core.errors import Refused
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.core.money import minus_bps
@@ -19,6 +20,16 @@ from tradingflow.db.models import Trade
 
 # A pool crossed by others meanwhile may cost some ticks more than the estimate.
 GAS_HEADROOM_PERCENT = 130
+# Less than this is not worth sending: two blocks of the slowest chain served.
+SHORTEST_DEADLINE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The swap's deadline, and the block it is simulated on."""
+
+    deadline: datetime
+    block: Literal["latest", "pending"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +57,14 @@ class Planner:
             vault.operator(), self._min_amount_out(trade), self._relayer.fees(trade.chain_id)
         )
         signer = self._relayer.signers.of(operator.address).address
-        deadline = await self._deadline(client)
-        swap = _swap(trade, min_amount_out, deadline)
+        timing = await self._timing(client)
+        swap = _swap(trade, min_amount_out, timing.deadline)
         data = vault.encode_swap(swap)
         _, gas = await asyncio.gather(
-            vault.simulate_swap(swap, signer),
-            estimate_gas(client, sender=signer, to=trade.vault_address, data=data),
+            vault.simulate_swap(swap, signer, block=timing.block),
+            estimate_gas(client, sender=signer, to=trade.vault_address, data=data, block=timing.block),
         )
-        call = Call(trade.vault_address, data, gas * GAS_HEADROOM_PERCENT // 100, expires_at=deadline)
+        call = Call(trade.vault_address, data, gas * GAS_HEADROOM_PERCENT // 100, expires_at=timing.deadline)
         return Plan(signer, call, fees, min_amount_out)
 
     async def _min_amount_out(self, trade: Trade) -> int:
@@ -66,10 +77,19 @@ class Planner:
             raise Refused("min_amount_out_zero", "the quote less the slippage leaves nothing to insist on")
         return least
 
-    async def _deadline(self, client: ChainClient) -> datetime:
-        """By our clock, or by the chain's where that runs ahead: the vault allows 120 s from the block's time."""
-        now = max(self._relayer.clock.now(), await head_time(client))
-        return now + timedelta(seconds=self._relayer.settings.trade_deadline_s)
+    async def _timing(self, client: ChainClient) -> Timing:
+        """A deadline that suits the clock of the newest block, by which the simulation runs.
+
+        Only on a chain that stands still is that clock too far behind; there the block to come has the present time.
+        It also holds what waits in the node's pool, so it is no place to simulate a replacement.
+        """
+        head = await head_time(client)
+        now = max(self._relayer.clock.now(), head)
+        wanted = now + timedelta(seconds=self._relayer.settings.trade_deadline_s)
+        latest_allowed = head + LONGEST_DEADLINE
+        if latest_allowed - now < SHORTEST_DEADLINE:
+            return Timing(wanted, "pending")
+        return Timing(min(wanted, latest_allowed), "latest")
 
     def _client(self, trade: Trade) -> ChainClient:
         client = self._relayer.chains.get(trade.chain_id)

@@ -29,6 +29,7 @@ from tradingflow.messaging.topology import CYCLES, partition_queue
 
 log = get_logger(__name__)
 
+PURPOSE = "trade"
 LANE = "account_manager"
 UNKNOWN_REVERT = Failure("reverted", "the transaction reverted; the same call no longer says why")
 
@@ -106,11 +107,14 @@ class Settlement:
         receipt: Receipt | None,
     ) -> None:
         async with self._relayer.sessions() as session, session.begin():
-            await repository.lock(session, trade.id)
+            row = await repository.lock(session, trade.id)
+            if row.status != trade.status:
+                return  # another executor has moved it since we looked: what we found may be its doing
             if not await repository.move(session, trade.id, target, settled_at=self._relayer.clock.now(), **facts):
                 return
-            if receipt is not None and attempts:
+            if receipt is not None:
                 await transactions.record_mined(session, attempts, receipt)
+                await transactions.abandon(session, PURPOSE, trade.id, attempts[-1] if attempts else None)
             await self._tell(session, trade, receipt)
             self._relayer.reached(Step.SETTLED_BEFORE_COMMIT)
         log.info("trade settled", trade_id=trade.id, status=target, code=facts.get("failure_code"))

@@ -88,7 +88,8 @@ class Transaction(Base):
     """One signed attempt, stored before it is broadcast. The attempts that share a nonce form a slot.
 
     `purpose_id` is the trade id or the deployment id. The unique index on first attempts allows a purpose one slot
-    that may still be mined, or was. `gives_up` marks an attempt that only takes the nonce, moving nothing.
+    that may still be mined, or was; a slot whose purpose was served otherwise becomes a `nonce_filler`. `gives_up`
+    marks an attempt that only takes the nonce, moving nothing.
     `missing_since` is when the chain began to count the nonce as used without showing one of ours.
     """
 
@@ -110,7 +111,8 @@ class Transaction(Base):
             "purpose",
             "purpose_id",
             unique=True,
-            postgresql_where="attempt = 1 AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
+            postgresql_where="attempt = 1 AND purpose <> 'nonce_filler'"
+            " AND status IN ('prepared', 'broadcast', 'dropped', 'mined')",
         ),
     )
 

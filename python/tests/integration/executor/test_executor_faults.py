@@ -1,0 +1,259 @@
+"""What may go wrong between a decision and a final receipt, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from sqlalchemy import delete, update
+
+from devstack.anvil import CHAIN_ID
+from devstack.executor_world import ONE_QUOTE, World
+from tradingflow.account_manager.relayer.healing import NonceHealer
+from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.trade.repository import Failure
+from tradingflow.account_manager.trade.settlement import Settlement
+from tradingflow.account_manager.vault import deployment_repository
+from tradingflow.account_manager.vault.deployment import VaultDeployer
+from tradingflow.db.models import Signer, Trade, Transaction
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+def crash_at(step: Step) -> Any:
+    def reached(now: Step) -> None:
+        if now is step:
+            raise Crash
+
+    return reached
+
+
+async def test_trade_survives_a_crash_at_each_step_and_is_mined_once(world: World) -> None:
+    steps = [s for s in Step if not s.startswith("replacement") and s is not Step.FINALIZED]
+    for step in steps:
+        identity = await world.request_trade(ONE_QUOTE)
+        with pytest.raises(Crash):
+            await world.executor(crash_at(step)).advance(identity)
+        await world.executor().advance(identity)
+        assert (await world.trade(identity)).status == "completed", step
+        assert await world.executions(identity) == 1, step
+        assert [t.status for t in await world.transactions(identity)] == ["mined"], step
+    assert len(await world.told()) == len(steps)
+
+
+async def test_many_executors_at_once_send_one_transaction(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    await asyncio.gather(*(world.executor().advance(identity) for _ in range(8)))
+    assert (await world.trade(identity)).status == "completed"
+    assert len(await world.transactions(identity)) == 1
+    assert len(await world.told()) == 1
+
+
+async def test_refusal_found_with_an_old_view_does_not_end_a_trade_under_way(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    old_view = await world.trade(identity)
+    world.anvil.rpc("evm_setAutomine", False)
+    await world.executor().advance(identity)
+    await Settlement(world.relayer()).fail(old_view, Failure("cooldown_active", "its own transaction, seen as pending"))
+    assert (await world.trade(identity)).status == "submitted"
+    world.anvil.rpc("evm_mine")
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+    assert await world.executions(identity) == 1
+
+
+async def test_deployment_another_executor_has_under_way_is_not_called_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await world.queue_deployment("slow")
+    old_view = await world.deployment(deployment_id)
+    world.anvil.rpc("evm_setAutomine", False)
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment_repository, "find", AsyncMock(return_value=old_view))
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "broadcast"
+    world.anvil.rpc("evm_mine")
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "verified"
+
+
+async def test_trades_of_one_vault_go_out_one_after_the_other(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    first, second = await world.request_trade(ONE_QUOTE), await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(second)
+    await executor.advance(first)
+    await executor.advance(second)
+    assert [(await world.trade(i)).status for i in (first, second)] == ["submitted", "requested"]
+    assert await executor.next_after(first) is None
+    world.anvil.rpc("evm_mine")
+    await executor.advance(first)
+    assert await executor.next_after(first) == second
+
+
+async def test_overdue_attempt_is_replaced_with_both_fees_raised_by_a_tenth(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    world.clock.ahead_s += world.settings.replace_after_s + 1
+    await executor.advance(identity)
+    first, second = await world.transactions(identity)
+    assert first.nonce == second.nonce
+    assert second.max_fee_per_gas * 10 >= first.max_fee_per_gas * 11
+    assert second.max_priority_fee_per_gas * 10 >= first.max_priority_fee_per_gas * 11
+    world.anvil.rpc("evm_mine")
+    await executor.advance(identity)
+    assert [t.status for t in await world.transactions(identity)] == ["replaced", "mined"]
+    assert (await world.trade(identity)).transaction_hash == second.hash
+
+
+async def test_earlier_attempt_may_be_the_one_that_is_mined(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    world.clock.ahead_s += world.settings.replace_after_s + 1
+    # The replacement is signed and stored, and the process dies before any node hears of it.
+    with pytest.raises(Crash):
+        await world.executor(crash_at(Step.REPLACEMENT_PREPARED)).advance(identity)
+    world.anvil.rpc("evm_mine")
+    await executor.advance(identity)
+    assert [t.status for t in await world.transactions(identity)] == ["mined", "replaced"]
+    assert await world.executions(identity) == 1
+
+
+async def test_transaction_a_node_dropped_is_sent_again(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    (transaction,) = await world.transactions(identity)
+    world.anvil.rpc("anvil_dropTransaction", transaction.hash)
+    world.clock.ahead_s += 11
+    await executor.advance(identity)
+    world.anvil.rpc("evm_mine")
+    await executor.advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+    assert len(await world.transactions(identity)) == 1
+
+
+async def test_trade_not_mined_in_time_is_called_off_and_its_nonce_is_taken(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    world.clock.ahead_s += world.settings.trade_ttl_s + 1
+    await executor.advance(identity)
+    world.anvil.rpc("evm_mine")
+    await executor.advance(identity)
+    trade = await world.trade(identity)
+    assert (trade.status, trade.failure_code) == ("failed", "not_mined_in_time")
+    assert await world.executions(identity) == 0
+    assert [(t.status, t.gives_up) for t in await world.transactions(identity)] == [
+        ("replaced", False),
+        ("mined", True),
+    ]
+
+
+async def test_nonce_taken_by_a_foreign_transaction_gives_the_trade_another_one(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    (ours,) = await world.transactions(identity)
+    world.anvil.rpc("anvil_dropTransaction", ours.hash)
+    await send_foreign(world, ours.nonce)
+    world.anvil.rpc("evm_setAutomine", True)
+    await executor.advance(identity)
+    assert (await world.trade(identity)).status == "submitted", "one look is not enough: nodes lag"
+    world.clock.ahead_s += 16
+    await executor.advance(identity)
+    await executor.advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+    assert [t.status for t in await world.transactions(identity)] == ["replaced", "mined"]
+    assert await world.executions(identity) == 1
+
+
+async def test_receipt_that_a_reorg_takes_away_goes_back_to_pending_and_is_settled_again(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    settled = await world.trade(identity)
+    world.anvil.rpc("anvil_reorg", 2, [])
+    await executor.advance(identity)
+    reopened = await world.trade(identity)
+    assert (reopened.status, reopened.transaction_hash) == ("submitted", None)
+    world.clock.ahead_s += 11
+    await executor.advance(identity)
+    await executor.advance(identity)
+    again = await world.trade(identity)
+    assert again.status == "completed"
+    assert again.block_hash != settled.block_hash
+    assert await world.executions(identity) == 1
+
+
+async def test_settled_trade_is_final_once_its_block_is_deep_enough(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    await executor.advance(identity)
+    assert (await world.trade(identity)).finalized_at is None
+    world.anvil.rpc("anvil_mine", 8)
+    await executor.advance(identity)
+    assert (await world.trade(identity)).finalized_at is not None
+
+
+async def test_trade_the_chain_has_executed_already_is_settled_from_its_event(world: World) -> None:
+    """The database was restored from before the trade: nothing may be sent again."""
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    mined = await world.trade(identity)
+    async with world.sessions() as session, session.begin():
+        await session.execute(delete(Transaction))
+        blank = dict.fromkeys(("transaction_hash", "block_number", "block_hash", "amount_out", "settled_at"))
+        await session.execute(update(Trade).values(status="requested", **blank))
+    await executor.advance(identity)
+    trade = await world.trade(identity)
+    assert (trade.status, trade.amount_out) == ("completed", mined.amount_out)
+    assert trade.transaction_hash == mined.transaction_hash
+    assert await world.transactions(identity) == []
+
+
+async def test_lost_row_of_a_nonce_is_filled_so_that_those_behind_it_go_on(world: World) -> None:
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    async with world.sessions() as session, session.begin():
+        await session.execute(update(Signer).values(next_nonce=Signer.next_nonce + 2))
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    assert (await world.trade(identity)).status == "submitted"
+    await NonceHealer(world.relayer()).heal(CHAIN_ID, world.signer.address)
+    await executor.advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+
+
+async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World) -> None:
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    for _ in range(3):
+        await send_foreign(world)
+    healer = NonceHealer(world.relayer())
+    await healer.heal(CHAIN_ID, world.signer.address)
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+
+
+async def send_foreign(world: World, nonce: int | None = None) -> None:
+    """Somebody else uses the operator's key."""
+    transaction: dict[str, Any] = {"from": world.signer.address, "to": world.signer.address, "value": "0x1"}
+    if nonce is not None:
+        transaction["nonce"] = hex(nonce)
+    world.anvil.rpc("eth_sendTransaction", transaction)
+    world.anvil.rpc("evm_mine")

@@ -1,0 +1,123 @@
+"""Keeping a signer's nonces without gaps, in both directions.
+
+Ahead: we gave out a nonce the chain still waits for, and no attempt of ours can take it (its row was lost, or was
+written off too early, or served a purpose that ended otherwise). An empty transfer takes it, or everything behind it
+would wait for ever.
+Behind: the key was used elsewhere, so the chain counts further than we do. Giving out the nonces in between would only
+produce transactions that can never be mined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy.exc import IntegrityError
+
+from tradingflow.account_manager.relayer import repository
+from tradingflow.account_manager.relayer.relayer import Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.transitions import TransactionStatus
+from tradingflow.chain.transactions import mined_nonce
+from tradingflow.core.errors import Refused
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models import Transaction
+
+log = get_logger(__name__)
+
+FILLER = "nonce_filler"
+# A slot this old has been replaced at least once: somebody should look.
+STUCK_AFTER = timedelta(seconds=60)
+
+
+class NonceHealer:
+    """Heals one signer on one chain at a time. Safe to run in several processes."""
+
+    def __init__(self, relayer: Relayer) -> None:
+        self._relayer = relayer
+
+    async def heal(self, chain_id: int, signer: str) -> None:
+        """Raises DependencyUnavailable when the chain does not answer."""
+        async with self._relayer.sessions() as session:
+            following = await repository.next_nonce(session, chain_id, signer)
+        if following is None:
+            return
+        mined = await mined_nonce(self._relayer.chains[chain_id], signer)
+        await self._catch_up(chain_id, signer, mined, following)
+        async with self._relayer.sessions() as session:
+            covered = await repository.covered_nonces(session, chain_id, signer, mined)
+        for nonce in sorted(set(range(mined, following)) - covered):
+            await self._fill(chain_id, signer, nonce)
+        await self._tend_fillers(chain_id, signer)
+        await self._report_stuck(chain_id, signer)
+
+    async def _catch_up(self, chain_id: int, signer: str, mined: int, following: int) -> None:
+        """The database is behind. A node that lies about this only makes a gap, which the next round fills."""
+        if mined <= following:
+            return
+        log.error("signer is used elsewhere", chain_id=chain_id, signer=signer, ours=following, chain=mined)
+        async with self._relayer.sessions() as session, session.begin():
+            await repository.raise_next_nonce(session, chain_id, signer, mined)
+
+    async def _fill(self, chain_id: int, signer: str, nonce: int) -> None:
+        async with self._relayer.sessions() as session:
+            attempts = await repository.attempts_at(session, chain_id, signer, nonce)
+        log.warning("nonce gap filled", chain_id=chain_id, signer=signer, nonce=nonce, written_off=len(attempts))
+        intent = Intent(FILLER, f"{signer}:{nonce}", chain_id)
+        call = self._relayer.empty_transfer(signer)
+        fees = await self._relayer.fees(chain_id)
+        try:
+            async with self._relayer.sessions() as session, session.begin():
+                filler = await self._relayer.prepare_at(session, intent, signer, nonce, attempts, call, fees)
+        except IntegrityError:
+            return  # another process fills it
+        await self._relayer.broadcast(filler)
+
+    async def _tend_fillers(self, chain_id: int, signer: str) -> None:
+        async with self._relayer.sessions() as session:
+            nonces = await repository.unmined_nonces(session, chain_id, signer, FILLER)
+        for nonce in nonces:
+            async with self._relayer.sessions() as session:
+                attempts = await repository.attempts_at(session, chain_id, signer, nonce)
+            await self._tend(attempts)
+
+    async def _tend(self, attempts: Sequence[Transaction]) -> None:
+        outcome = await self._relayer.look(attempts)
+        latest = attempts[-1]
+        if isinstance(outcome, Mined):
+            async with self._relayer.sessions() as session, session.begin():
+                await repository.record_mined(session, attempts, outcome.receipt)
+        elif isinstance(outcome, Taken):
+            async with self._relayer.sessions() as session, session.begin():
+                await repository.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
+        elif self._relayer.is_overdue(latest):
+            await self._replace(latest)
+        elif self._relayer.is_silent(latest):
+            await self._relayer.broadcast(latest)
+
+    async def _replace(self, latest: Transaction) -> None:
+        call = self._relayer.empty_transfer(latest.signer)
+        try:
+            fees = await self._relayer.fees(latest.chain_id)
+            async with self._relayer.sessions() as session, session.begin():
+                replacement = await self._relayer.prepare_replacement(session, call, latest, fees)
+        except IntegrityError:
+            return
+        except Refused as refusal:
+            log.warning("filler cannot be replaced now", hash=latest.hash, code=refusal.code)
+            return
+        await self._relayer.broadcast(replacement)
+
+    async def _report_stuck(self, chain_id: int, signer: str) -> None:
+        before = self._relayer.clock.now() - STUCK_AFTER
+        async with self._relayer.sessions() as session:
+            stuck = await repository.unmined_since(session, chain_id, signer, before)
+        for latest in stuck:
+            log.error(
+                "transaction stuck",
+                chain_id=chain_id,
+                signer=signer,
+                nonce=latest.nonce,
+                attempts=latest.attempt,
+                purpose=latest.purpose,
+                purpose_id=latest.purpose_id,
+            )
