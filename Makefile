@@ -71,6 +71,11 @@ bench-% chaos-% prove-%: ## Run a measurement or proof of python/bench
 	@$(BOOTSTRAP) test
 	@$(IN_PYTHON) exec python -m bench.$(subst -,_,$@)
 
+.PHONY: hostile
+hostile: ## Attack the sandbox and the outbound client; RUNS=10000 SEED=1 OWNERS=2
+	@$(BOOTSTRAP) test
+	@$(IN_PYTHON) exec python -m bench.hostile
+
 .PHONY: prove-vault
 prove-vault: ## Prove the vault's invariants with forge; RUNS=256 DEPTH=500
 	@$(BOOTSTRAP) test

@@ -87,7 +87,7 @@ async def test_indicators_and_statistics_are_there(ctx: MemoryContext) -> None:
 
 async def test_a_wrong_call_of_an_indicator_is_an_error_of_the_code(ctx: MemoryContext) -> None:
     code = "import indicators\ntry:\n    indicators.SMA('x')\nexcept ValueError as error:\n    output_data = str(error)"
-    assert "series cannot be read" in (await signals(ctx, code))["output_data"]
+    assert "a series is a list of numbers" in (await signals(ctx, code))["output_data"]
 
 
 async def test_state_of_one_run_is_not_seen_by_the_next(ctx: MemoryContext) -> None:

@@ -16,26 +16,57 @@ from tradingflow.py_worker.kit.indicators import compute
 from tradingflow.py_worker.kit.series import MAX_POINTS, columns_of
 
 STATISTICS = ("mean", "median", "stdev", "pstdev", "variance", "pvariance", "correlation", "linear_regression")
+# Host functions hold the worker's interpreter lock: about 20 ms for this many numbers.
+MAX_POINTS_PER_RUN = 50_000
 
 
-def host_modules() -> Mapping[str, Callable[[], ExternalModule]]:
-    """By the name user code imports them as: `import indicators`, `import statistics`."""
-    return {"indicators": _indicators, "statistics": _statistics}
+class HostModules:
+    """The modules of one run, by the name user code imports them as; together they compute on so many numbers."""
+
+    def __init__(self, points: int = MAX_POINTS_PER_RUN) -> None:
+        self._left = points
+
+    def factories(self) -> Mapping[str, Callable[[], ExternalModule]]:
+        return {"indicators": self._indicators, "statistics": self._statistics}
+
+    def _indicators(self) -> ExternalModule:
+        return ExternalModule({name: self._indicator(name) for name in _indicator_names()})
+
+    def _indicator(self, name: str) -> Callable[..., Any]:
+        def call(series: Any, **options: Any) -> Any:
+            self._spend(series)
+            lines = _as_value_error(lambda: compute(name, _numbers(options), columns_of(series)))
+            values = {line: [None if np.isnan(v) else float(v) for v in column] for line, column in lines.items()}
+            return next(iter(values.values())) if len(values) == 1 else values
+
+        return call
+
+    def _statistics(self) -> ExternalModule:
+        return ExternalModule({name: self._statistic(getattr(statistics, name)) for name in STATISTICS})
+
+    def _statistic(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*series: Any) -> Any:
+            for values in series:
+                self._spend(values)
+            answer = function(*([float(value) for value in values] for values in series))
+            return list(answer) if isinstance(answer, tuple) else answer
+
+        return call
+
+    def _spend(self, series: Any) -> None:
+        if not isinstance(series, list | tuple | dict):
+            raise ValueError("a series is a list of numbers")  # noqa: TRY004 - what user code is told to catch
+        points = len(series.get("kline_data", ())) if isinstance(series, dict) else len(series)
+        if points > MAX_POINTS:
+            raise ValueError(f"a series has at most {MAX_POINTS} points")
+        self._left -= points
+        if self._left < 0:
+            raise ValueError(f"one run may compute on {MAX_POINTS_PER_RUN} points")
 
 
 @cache
-def _indicators() -> ExternalModule:
-    names: list[str] = talib.get_functions()  # type: ignore[no-untyped-call]
-    return ExternalModule({name: _indicator(name) for name in names})
-
-
-def _indicator(name: str) -> Callable[..., Any]:
-    def call(series: Any, **options: Any) -> Any:
-        lines = _as_value_error(lambda: compute(name, _numbers(options), columns_of(series)))
-        values = {line: [None if np.isnan(v) else float(v) for v in column] for line, column in lines.items()}
-        return next(iter(values.values())) if len(values) == 1 else values
-
-    return call
+def _indicator_names() -> tuple[str, ...]:
+    return tuple(talib.get_functions())  # type: ignore[no-untyped-call]
 
 
 def _numbers(options: Mapping[str, Any]) -> dict[str, int | float]:
@@ -50,23 +81,3 @@ def _as_value_error(call: Callable[[], Any]) -> Any:
         return call()
     except TradingFlowError as error:
         raise ValueError(error.detail) from None
-
-
-@cache
-def _statistics() -> ExternalModule:
-    return ExternalModule({name: _statistic(getattr(statistics, name)) for name in STATISTICS})
-
-
-def _statistic(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*series: Any) -> Any:
-        checked = [[float(value) for value in values] for values in series if _is_short(values)]
-        answer = function(*checked)
-        return list(answer) if isinstance(answer, tuple) else answer
-
-    return call
-
-
-def _is_short(values: Any) -> bool:
-    if not isinstance(values, list | tuple) or len(values) > MAX_POINTS:
-        raise ValueError(f"statistics take lists of at most {MAX_POINTS} numbers")
-    return True

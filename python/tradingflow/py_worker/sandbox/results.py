@@ -11,7 +11,7 @@ from pydantic_monty import MontyCrashedError, MontyError
 
 from tradingflow.py_worker.kit.handles import Json
 
-MAX_COST = 4_000_000  # bytes of JSON, roughly: what a signal may weigh
+MAX_COST = 1_000_000  # bytes of JSON, roughly: what a signal may weigh
 VALUE_COST = 8
 MAX_DEPTH = 60
 LARGEST_EXACT = 2**53
@@ -36,12 +36,13 @@ class Budget:
 def as_json(value: object, budget: Budget | None = None, depth: int = 0) -> Json:
     """Numbers beyond 53 bits, decimals and times become text; NaN and infinities null. Raises NotJson."""
     budget = budget or Budget()
-    budget.spend()
     if depth > MAX_DEPTH:
         raise NotJson(f"is nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
+        budget.spend(VALUE_COST * len(value))
         return {_key(key, budget): as_json(item, budget, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
+        budget.spend(VALUE_COST * len(value))
         return [as_json(item, budget, depth + 1) for item in value]
     return _scalar(value, budget)
 

@@ -22,7 +22,7 @@ from pydantic_monty._binary import find_monty_binary
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused
 from tradingflow.core.logging import get_logger
 from tradingflow.py_worker.kit import CodeResult, Json
-from tradingflow.py_worker.sandbox.host_modules import host_modules
+from tradingflow.py_worker.sandbox.host_modules import HostModules
 from tradingflow.py_worker.sandbox.jail import make_jail
 from tradingflow.py_worker.sandbox.results import Budget, NotJson, as_json, explain
 from tradingflow.py_worker.sandbox.wall import Findings
@@ -31,6 +31,7 @@ LOOK_TIMEOUT_S = 20
 MAX_CODE_CHARS = 100_000
 MAX_PRINTED_BYTES = 64_000
 CHECKOUT_TIMEOUT_S = 30.0
+MAX_HOST_CALLS = 100
 SESSIONS_PER_INTERPRETER = 500
 # Stands for a name the code never set.
 UNSET = "\x00unset\x00"
@@ -45,7 +46,7 @@ class SandboxPlan:
     user_id: int = 64_998
     processes: int = 4
     processes_per_owner: int = 2
-    memory_bytes: int = 128 * 1024 * 1024
+    memory_bytes: int = 64 * 1024 * 1024
     accept_missing: frozenset[str] = frozenset()
 
 
@@ -155,7 +156,7 @@ def run_job(pool: Monty, plan: SandboxPlan, job: Job) -> CodeResult:
         max_feed_duration_secs=job.timeout_s,
         max_memory=plan.memory_bytes,
         max_recursion_depth=300,
-        max_suspensions=200,
+        max_suspensions=MAX_HOST_CALLS,
     )
     printed = CollectStreams(MAX_PRINTED_BYTES)
     try:
@@ -163,7 +164,7 @@ def run_job(pool: Monty, plan: SandboxPlan, job: Job) -> CodeResult:
             script_name="code",
             limits=limits,
             os_policy={"datetime": job.now, "sleep": "zero", "random_start": {"seed": job.seed}},
-            external_modules=host_modules(),
+            external_modules=HostModules().factories(),
         ) as session:
             session.feed_run(job.code, inputs=dict(job.inputs), print_callback=printed)
             outputs = _collect(session, job)
