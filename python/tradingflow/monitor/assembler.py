@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Header
@@ -44,6 +44,17 @@ class Assembler:
             if known <= MOST_ADDRESSES:
                 read = await read_again(span, self.contracts.addresses(places.start))
                 headers |= read.headers
+        return self._made(span, headers, events, discovered)
+
+    def past(self, span: Span) -> Batch:
+        """The batch of settled blocks for the contracts known now; those it announces are left to their own past."""
+        events: list[EventRow] = []
+        children = self._decode(span, range(len(self.contracts)), events)
+        return self._made(span, span.headers, events, children)
+
+    def _made(
+        self, span: Span, headers: Mapping[int, Header], events: list[EventRow], discovered: list[Contract]
+    ) -> Batch:
         events.sort(key=_chain_order)
         blocks = [self._block_row(header) for _, header in sorted(headers.items())]
         return Batch(self._chain_id, span.first, span.last + 1, blocks, events, discovered)

@@ -65,21 +65,23 @@ class Backfill:
 
     async def _read(self, first: int, last: int) -> tuple[Span, int]:
         known = len(self._contracts)
-        span = await self._read_split(first, last, self._contracts.addresses())
+        span = await read_split(self._reader, self._sizer, first, last, self._contracts.addresses())
         self._sizer.came(last - first + 1, len(span.logs))
         return span, known
 
-    async def _read_split(self, first: int, last: int, addresses: list[str]) -> Span:
-        try:
-            return await self._reader.settled(first, last, addresses)
-        except RangeTooWide:
-            if first == last:
-                raise
-            self._sizer.refused(last - first + 1)
-        middle = (first + last) // 2
-        left = await self._read_split(first, middle, addresses)
-        right = await self._read_split(middle + 1, last, addresses)
-        return Span(first, last, left.headers | right.headers, left.logs + right.logs)
+
+async def read_split(reader: ChainReader, sizer: RangeSizer, first: int, last: int, addresses: list[str]) -> Span:
+    """A settled span, read in halves where a node finds it too wide. Raises RpcFailed."""
+    try:
+        return await reader.settled(first, last, addresses)
+    except RangeTooWide:
+        if first == last:
+            raise
+        sizer.refused(last - first + 1)
+    middle = (first + last) // 2
+    left = await read_split(reader, sizer, first, middle, addresses)
+    right = await read_split(reader, sizer, middle + 1, last, addresses)
+    return Span(first, last, left.headers | right.headers, left.logs + right.logs)
 
 
 class BackgroundWriter:

@@ -16,6 +16,7 @@ from tradingflow.monitor.assembler import Assembler
 from tradingflow.monitor.backfill import Backfill, BackgroundWriter, RangeSizer
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.discovery import Discovery
+from tradingflow.monitor.history import History
 from tradingflow.monitor.reader import ChainReader, Head, Span
 from tradingflow.monitor.reorg import Lineage
 from tradingflow.monitor.store import Batch, ChainStore
@@ -51,6 +52,7 @@ class Follower:
         self._store = store
         self._registry = registry
         self._sizer = RangeSizer()
+        self._history = History(settings.chain_id, reader, store, registry)
         self._state: State | None = None
         self.last_round_at_s = float("-inf")
 
@@ -89,6 +91,8 @@ class Follower:
             await self._go_back(state)
             return 0.0
         if state.next_block <= head.number:
+            return 0.0
+        if await self._read_history(state):
             return 0.0
         self.last_round_at_s = time.monotonic()
         return self._settings.poll_interval_s
@@ -152,6 +156,13 @@ class Follower:
             batch = await state.assembler.batch(span, known, self._reader.newest_again)
             await self._store_batch(state, batch, span, head)
         return True
+
+    async def _read_history(self, state: State) -> bool:
+        """Read one range of what late contracts are missing; whether there was any."""
+        discovered = await self._history.step(state.next_block, state.lineage)
+        for contract in discovered or ():
+            state.assembler.contracts.add(contract)
+        return discovered is not None
 
     def _stands_on_tip(self, state: State, span: Span) -> bool:
         tip = state.lineage.tip

@@ -35,17 +35,24 @@ PAGE = 1000
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """The events stored in blocks [first, until) are to be published on `exchange`."""
+    """The events stored in blocks [first, until) are to be published on `exchange`; only those of `addresses` where
+    there are any."""
 
     chain_id: int
     first: int
     until: int
     exchange: str
+    addresses: tuple[str, ...] = ()
 
 
-def announce(chain_id: int, first: int, until: int, *, final: bool = False) -> list[OutgoingMessage]:
+def announce(
+    chain_id: int, first: int, until: int, *, final: bool = False, addresses: Sequence[str] = ()
+) -> list[OutgoingMessage]:
+    """The announcement of a range, for the outbox; none for an empty range."""
+    if first >= until:
+        return []
     exchange = CHAIN_EVENTS_FINAL if final else CHAIN_EVENTS
-    body = msgspec.json.encode(Announcement(chain_id, first, until, exchange))
+    body = msgspec.json.encode(Announcement(chain_id, first, until, exchange, tuple(addresses)))
     return [OutgoingMessage(ANNOUNCEMENT, "", f"{exchange}:{chain_id}:{first}:{until}", body)]
 
 
@@ -131,6 +138,7 @@ class EventPublisher:
         """The announced events in chain order, in pages."""
         position = tuple_(ContractEvent.block_number, ContractEvent.log_index)
         after = (announcement.first, -1)
+        only = [ContractEvent.address.in_(announcement.addresses)] if announcement.addresses else []
         while True:
             query = (
                 select(ContractEvent.__table__)
@@ -138,6 +146,7 @@ class EventPublisher:
                     ContractEvent.chain_id == announcement.chain_id,
                     position > after,
                     ContractEvent.block_number < announcement.until,
+                    *only,
                 )
                 .order_by(ContractEvent.block_number, ContractEvent.log_index)
                 .limit(PAGE)

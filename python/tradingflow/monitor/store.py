@@ -25,6 +25,12 @@ from tradingflow.monitor.notify import LANE, announce, revert_messages
 
 BLOCKS = ChainBlock.__table__
 EVENTS = ContractEvent.__table__
+CONTRACT_FIELDS = (
+    MonitoredContract.address,
+    MonitoredContract.kind,
+    MonitoredContract.from_block,
+    MonitoredContract.discovered_by,
+)
 BLOCK_COLUMNS = ("chain_id", "number", "hash", "parent_hash", "timestamp")
 
 
@@ -76,7 +82,7 @@ class ChainStore:
             await connection.execute(
                 upsert(ChainCursor).values(**cursor, updated_at=datetime.now(UTC)).on_conflict_do_nothing()
             )
-            await self._insert_contracts(connection, configured, live=False)
+            await self._insert_contracts(connection, configured, adopted=False)
 
     async def cursor(self) -> Cursor:
         async with self._engine.connect() as connection:
@@ -118,12 +124,7 @@ class ChainStore:
                 )
             )
             rows = await connection.execute(
-                select(
-                    MonitoredContract.address,
-                    MonitoredContract.kind,
-                    MonitoredContract.from_block,
-                    MonitoredContract.discovered_by,
-                )
+                select(*CONTRACT_FIELDS)
                 .where(MonitoredContract.chain_id == self._chain_id)
                 .order_by(MonitoredContract.from_block, MonitoredContract.address)
             )
@@ -143,8 +144,9 @@ class ChainStore:
         """Store a batch. Raises CursorMoved when the cursor is not at its first block."""
         async with self._engine.begin() as connection:
             await self._move_cursor(connection, batch.first_block, batch.next_block)
-            await self._copy(connection, batch)
-            await self._insert_contracts(connection, batch.discovered, live=True)
+            await self._copy_blocks(connection, batch)
+            await self._copy_events(connection, batch)
+            await self._insert_contracts(connection, batch.discovered)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
             if batch.events:
                 await enqueue(connection, LANE, announce(self._chain_id, batch.first_block, batch.next_block))
@@ -163,18 +165,33 @@ class ChainStore:
         if moved.rowcount != 1:
             raise CursorMoved(self._chain_id)
 
-    async def _copy(self, connection: AsyncConnection, batch: Batch) -> None:
-        driver: Any = (await connection.get_raw_connection()).driver_connection
+    async def _copy_blocks(self, connection: AsyncConnection, batch: Batch) -> None:
         if batch.blocks:
+            driver = await _driver(connection)
             await driver.copy_records_to_table(ChainBlock.__tablename__, records=batch.blocks, columns=BLOCK_COLUMNS)
+
+    async def _copy_events(self, connection: AsyncConnection, batch: Batch) -> None:
+        async def source() -> AsyncIterator[bytes]:
+            for piece in binary_copy(batch.events):
+                yield piece
+
         if batch.events:
-            await _copy_events(driver, batch.events)
+            driver = await _driver(connection)
+            await driver.copy_to_table(
+                ContractEvent.__tablename__, source=source(), columns=EventRow._fields, format="binary"
+            )
 
     async def _insert_contracts(
-        self, connection: AsyncConnection, contracts: Sequence[Contract], *, live: bool
-    ) -> None:
+        self,
+        connection: AsyncConnection,
+        contracts: Sequence[Contract],
+        *,
+        adopted: bool = True,
+        live_from: int | None = None,
+    ) -> list[Contract]:
+        """Insert those that are not monitored yet, and return them. `live_from` is their first block by default."""
         if not contracts:
-            return
+            return []
         rows = [
             {
                 "chain_id": self._chain_id,
@@ -182,12 +199,13 @@ class ChainStore:
                 "kind": contract.kind,
                 "from_block": contract.from_block,
                 "discovered_by": contract.discovered_by,
-                "live_from": contract.from_block if live else None,
-                "history_next": contract.from_block if live else None,
+                "live_from": max(contract.from_block, live_from or 0) if adopted else None,
+                "history_next": contract.from_block if adopted else None,
             }
             for contract in contracts
         ]
-        await connection.execute(upsert(MonitoredContract).on_conflict_do_nothing(), rows)
+        statement = upsert(MonitoredContract).on_conflict_do_nothing().returning(*CONTRACT_FIELDS)
+        return [Contract(*row) for row in await connection.execute(statement, rows)]
 
     async def _prune_blocks(self, connection: AsyncConnection, first_block: int, next_block: int) -> None:
         """Drop blocks without events that no reorg can replace any more."""
@@ -229,6 +247,64 @@ class ChainStore:
             .exists()
         )
         return bool(await connection.scalar(query))
+
+    async def first_gap(self, most_contracts: int) -> tuple[list[Contract], int, int] | None:
+        """(contracts, first, until): the lowest blocks [first, until) whose events are missing for these contracts."""
+        ours = (
+            MonitoredContract.chain_id == self._chain_id,
+            MonitoredContract.history_next < MonitoredContract.live_from,
+        )
+        async with self._engine.connect() as connection:
+            lowest = select(next_missing).where(*ours).distinct().order_by(next_missing).limit(2)
+            nexts = [number for (number,) in await connection.execute(lowest) if number is not None]
+            if not nexts:
+                return None
+            query = select(*CONTRACT_FIELDS, MonitoredContract.live_from).where(*ours, next_missing == nexts[0])
+            rows = (await connection.execute(query.order_by(MonitoredContract.address).limit(most_contracts))).all()
+        until = min([*(row.live_from for row in rows), *nexts[1:]])
+        return [Contract(*row[:-1]) for row in rows], nexts[0], until
+
+    async def commit_history(self, batch: Batch, contracts: Sequence[Contract], next_block: int) -> list[Contract]:
+        """Store the past of some contracts in the blocks of a batch; returns the contracts discovered that are new.
+
+        Raises CursorMoved when the chain is no longer stored up to `next_block`.
+        """
+        addresses = [contract.address for contract in contracts]
+        async with self._engine.begin() as connection:
+            cursor = await self._cursor(connection, lock=True)
+            if cursor.next_block != next_block:
+                raise CursorMoved(self._chain_id)
+            await self._insert_missing_blocks(connection, batch)
+            await self._copy_events(connection, batch)
+            await connection.execute(
+                update(MonitoredContract)
+                .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.address.in_(addresses))
+                .values(history_next=batch.next_block)
+            )
+            added = await self._insert_contracts(connection, batch.discovered, live_from=next_block)
+            if batch.events:
+                span = (batch.first_block, batch.next_block)
+                await enqueue(connection, LANE, announce(self._chain_id, *span, addresses=addresses))
+                until = min(batch.next_block, cursor.next_final_block)
+                final = announce(self._chain_id, batch.first_block, until, addresses=addresses, final=True)
+                await enqueue(connection, LANE, final)
+        return added
+
+    async def _insert_missing_blocks(self, connection: AsyncConnection, batch: Batch) -> None:
+        with_events = {row.block_number for row in batch.events}
+        rows = [
+            {
+                "chain_id": chain_id,
+                "number": number,
+                "hash": "0x" + block_hash.hex(),
+                "parent_hash": "0x" + parent_hash.hex(),
+                "timestamp": time,
+            }
+            for chain_id, number, block_hash, parent_hash, time in batch.blocks
+            if number in with_events
+        ]
+        if rows:
+            await connection.execute(upsert(ChainBlock).on_conflict_do_nothing(), rows)
 
     async def rollback(self, expected_next: int, ancestor: int) -> int:
         """Undo every block above `ancestor`: its events, discoveries and all; returns how many events.
@@ -281,9 +357,6 @@ class ChainStore:
             )
 
 
-async def _copy_events(driver: Any, events: Sequence[EventRow]) -> None:
-    async def source() -> AsyncIterator[bytes]:
-        for piece in binary_copy(events):
-            yield piece
-
-    await driver.copy_to_table(ContractEvent.__tablename__, source=source(), columns=EventRow._fields, format="binary")
+async def _driver(connection: AsyncConnection) -> Any:
+    """The asyncpg connection below, in the same transaction: COPY is not SQLAlchemy's."""
+    return (await connection.get_raw_connection()).driver_connection

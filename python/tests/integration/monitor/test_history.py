@@ -1,0 +1,58 @@
+"""Contracts added late: their past is read, and so is that of the children it announces."""
+
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+
+from .conftest import Follow
+from .stored import Stored, catch_up
+
+VAULT_CREATED = event_topic("VaultCreated(address,address)")
+
+
+async def test_the_past_of_a_late_contract_is_complete(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(20):
+        emitter.send(token, word(3) + word(3 * block))
+    async with follow(finality_blocks=6) as follower:
+        await catch_up(follower)
+        assert await stored.events() == []
+        await stored.monitor(token, "erc20")
+        emitter.send(token, word(3) + word(60))
+        await catch_up(follower)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == list(range(63))
+
+
+async def test_children_of_a_late_factory_are_followed_from_their_creation(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    factory = emitter.deploy(echo_contract(3))
+    child = emitter.deploy(echo_contract(1))
+    paused, unpaused = event_topic("Paused()"), event_topic("Unpaused()")
+    created = VAULT_CREATED + word(emitter.account) + word(child)
+    emitter.send(child, unpaused)  # before its creation: not ours
+    emitter.in_one_block([(child, paused), (factory, created), (child, unpaused)])
+    emitter.mine(10)
+    emitter.send(child, paused)
+    async with follow(finality_blocks=4) as follower:
+        await catch_up(follower)
+        await stored.monitor(factory, "vault_factory")
+        await catch_up(follower)
+        emitter.send(child, unpaused)
+        await catch_up(follower)
+
+    names = [event.name for event in await stored.events()]
+    assert names == ["Paused", "VaultCreated", "Unpaused", "Paused", "Unpaused"]
+
+
+async def test_a_reorg_undoes_the_past_that_was_read_from_it(follow: Follow, emitter: Emitter, stored: Stored) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(6):
+        emitter.send(token, word(1) + word(block))
+    async with follow(finality_blocks=8) as follower:
+        await catch_up(follower)
+        await stored.monitor(token, "erc20")
+        await catch_up(follower)
+        emitter.reorg(3, [(token, word(2) + word(100), 1)])
+        await catch_up(follower)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 2, 100, 101]
