@@ -20,7 +20,7 @@ SETTINGS_OF: dict[str, type[PlatformSettings]] = {
     "migrate": PlatformSettings,
     "account-manager": AccountManagerSettings,
     "celery-worker": ExecutorSettings,
-    "celery-beat": ExecutorSettings,
+    "celery-beat": PlatformSettings,
     "monitor": MonitorSettings,
     "py-worker": WorkerSettings,
 }
@@ -44,11 +44,11 @@ def test_a_container_gets_exactly_the_settings_of_its_process(name: str) -> None
     assert given == {field.upper() for field in SETTINGS_OF[name].model_fields} - {n.upper() for n in NOT_HANDED_ON}
 
 
-def test_only_celery_is_given_the_operator_key() -> None:
+def test_only_the_celery_worker_is_given_the_operator_key() -> None:
     holders = {
         name for _, name in ALL_SERVICES if "OPERATOR_PRIVATE_KEY" in str(services(_).get(name, {}).get("environment"))
     }
-    assert holders == {"celery-worker", "celery-beat"}
+    assert holders == {"celery-worker"}
 
 
 @pytest.mark.parametrize(("file", "name"), ALL_SERVICES)
@@ -66,8 +66,11 @@ def test_a_service_is_checked_limited_restarted_and_given_time_to_end(file: str,
 
 
 @pytest.mark.parametrize("name", list(services(SERVICES_FILE)))
-def test_our_containers_have_a_read_only_root_and_no_capability(name: str) -> None:
+def test_our_containers_have_a_read_only_root_and_no_capability_but_those_named_here(name: str) -> None:
     service = services(SERVICES_FILE)[name]
+    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT"}}
+    assert set(service.get("cap_add", ())) == needed.get(name, set())
+    assert ("user" in service) == (name in needed)
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
