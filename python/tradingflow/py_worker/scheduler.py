@@ -51,10 +51,12 @@ def plan_firing(
 ) -> Firing:
     """Pure. Schedules that must wait for their open cycle (`queue`, or misfire `all`) do not come here while it is."""
     missed = now - due > MISFIRE_GRACE
-    following = interval.next_after(due, now)
-    if misfire == "all" and not isinstance(interval, Once):
-        following = interval.step(due)
-    elif missed and misfire == "skip" and not isinstance(interval, Once):
+    if isinstance(interval, Once):
+        # There is no next time that would make up for this one, so it waits for the open cycle.
+        fires = not is_open or overlap == "replace"
+        return Firing(fires, None if fires else due)
+    following = interval.step(due) if misfire == "all" else interval.next_after(due, now)
+    if missed and misfire == "skip":
         return Firing(False, following)
     return Firing(not is_open or overlap == "replace", following)
 
@@ -87,13 +89,11 @@ class Scheduler:
                 continue
 
     async def tick(self) -> int:
-        """Claim and serve one batch of due schedules; returns how many."""
+        """Claim and serve one batch of due schedules; returns how many are not due any more."""
         async with self._sessions.begin() as session:
             now = self._clock.now()
             due = await self._claim(session, now)
-            if due:
-                await self._serve(session, due, now)
-            return len(due)
+            return await self._serve(session, due, now) if due else 0
 
     async def _claim(self, session: AsyncSession, now: datetime) -> Sequence[Row[Schedule, int, bool]]:
         is_open = exists().where(Cycle.flow_pk == Schedule.flow_pk, Cycle.status == "running")
@@ -108,7 +108,7 @@ class Scheduler:
         )
         return (await session.execute(statement)).all()
 
-    async def _serve(self, session: AsyncSession, due: Iterable[Row[Schedule, int, bool]], now: datetime) -> None:
+    async def _serve(self, session: AsyncSession, due: Iterable[Row[Schedule, int, bool]], now: datetime) -> int:
         starts: list[CycleStart] = []
         changes: list[dict[str, object]] = []
         for schedule, version, is_open in due:
@@ -130,9 +130,12 @@ class Scheduler:
                 starts.append(
                     CycleStart(schedule.flow_pk, schedule.next_cycle, version, schedule.next_fire_at, trigger)
                 )
-            changes.append(_change(schedule.flow_pk, firing, schedule.next_cycle))
-        await open_cycles(session, starts, self._partitions)
-        await (await session.connection()).execute(_ADVANCE, changes)
+            if firing.next_fire_at != schedule.next_fire_at:
+                changes.append(_change(schedule.flow_pk, firing, schedule.next_cycle))
+        if changes:
+            await open_cycles(session, starts, self._partitions)
+            await (await session.connection()).execute(_ADVANCE, changes)
+        return len(changes)
 
 
 def _change(flow_pk: UUID, firing: Firing, next_cycle: int) -> dict[str, object]:

@@ -1,0 +1,36 @@
+"""The control of the chaos run: the same hops without confirms and acknowledgements. It must lose some."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import aio_pika
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+
+QUEUE = "chaos.control"
+ENDED = "chaos.control.ended"
+
+
+async def main() -> None:
+    connection = await aio_pika.connect(os.environ["RABBITMQ_URL"])
+    channel = await connection.channel(publisher_confirms=False)
+    await channel.set_qos(prefetch_count=200)
+    queue = await channel.declare_queue(QUEUE, durable=True)
+    await channel.declare_queue(ENDED, durable=True)
+
+    async def hop(message: AbstractIncomingMessage) -> None:
+        left = int(message.body)
+        await asyncio.sleep(0.01)
+        target = QUEUE if left else ENDED
+        body = str(max(left - 1, 0)).encode()
+        await channel.default_exchange.publish(Message(body, delivery_mode=DeliveryMode.PERSISTENT), target)
+
+    await queue.consume(hop, no_ack=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
