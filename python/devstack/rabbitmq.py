@@ -4,6 +4,7 @@ import base64
 import http.client
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +103,14 @@ class RabbitMQServer(Server):
         """End broker and port mapper."""
         graceful = super().stop()
         self._epmd.stop()
+        self._end_stray_port_mapper()
         return graceful
 
     def kill(self) -> None:
         """SIGKILL broker and port mapper."""
         super().kill()
         self._epmd.kill()
+        self._end_stray_port_mapper()
 
     def discard(self) -> None:
         """A graceful stop takes some six seconds, which only data worth keeping deserves."""
@@ -115,6 +118,7 @@ class RabbitMQServer(Server):
 
     def _prepare(self) -> None:
         rabbitmq_program()
+        self._end_stray_port_mapper()
         for name in ("management", "distribution", "epmd"):
             if name != "epmd" or not self._epmd.is_alive:
                 require_free(getattr(self._ports, name), f"rabbitmq_{name}")
@@ -138,6 +142,12 @@ class RabbitMQServer(Server):
         """Erlang demands a cookie file of mode 400 in the home folder; clients of this node need the same."""
         local_password(self.data_dir / ".erlang.cookie")
         (self.data_dir / ".erlang.cookie").chmod(0o400)
+
+    def _end_stray_port_mapper(self) -> None:
+        """A broker whose port mapper dies starts one by itself, which would outlive the broker and hold our port."""
+        if not self._epmd.is_alive and accepts_connections(self._ports.epmd):
+            command = [epmd_program(), "-port", str(self._ports.epmd), "-kill"]
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)
 
     def _launch(self) -> None:
         environment = self._environment()

@@ -1,6 +1,8 @@
 """The private servers keep their data over stop, kill and restart, and explain why they do not start."""
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from redis import Redis, RedisError
 
 from devstack import postgres
 from devstack.anvil import Anvil
+from devstack.daemon import ProcessRecord, wait_until_gone
 from devstack.errors import PortTaken, ServerFailed
-from devstack.ports import free_port
+from devstack.ports import LOOPBACK, can_listen, free_port
 from devstack.postgres import PostgresServer
+from devstack.rabbitmq import RabbitMQPorts, RabbitMQServer, epmd_program
 from devstack.redis import RedisServer
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -128,3 +132,22 @@ def test_the_chain_goes_on_from_its_last_complete_state_when_a_kill_tore_the_fil
     chain._state.file.write_bytes(whole[: len(whole) // 2])
     chain.start()
     assert chain.rpc("eth_blockNumber") == "0x5"
+
+
+def test_rabbitmq_outlives_its_port_mapper_and_leaves_none_behind(tmp_path: Path) -> None:
+    ports = RabbitMQPorts(free_port(), free_port(), free_port(), free_port())
+    broker = RabbitMQServer(tmp_path, ports)
+    try:
+        broker.start()
+        port_mapper = ProcessRecord.read(tmp_path / "epmd")
+        assert port_mapper is not None
+        port_mapper.identity.send(signal.SIGKILL)
+        wait_until_gone(port_mapper.identity, timeout_s=10)
+        # What the broker itself does within a minute of losing its port mapper.
+        subprocess.run([epmd_program(), "-daemon", "-address", LOOPBACK, "-port", str(ports.epmd)], check=True)
+        broker.kill()
+        broker.start()
+        assert broker.is_ready()
+    finally:
+        broker.discard()
+    assert can_listen(ports.epmd)
