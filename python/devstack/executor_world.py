@@ -29,7 +29,17 @@ from tradingflow.core.config import ChainSettings, ExecutorSettings
 from tradingflow.core.evm import keccak
 from tradingflow.core.ids import trade_id
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
-from tradingflow.db.models import Flow, FlowVersion, OutboxMessage, Trade, Transaction, User, Vault, VaultDeployment
+from tradingflow.db.models import (
+    Flow,
+    FlowVersion,
+    OutboxMessage,
+    Signer,
+    Trade,
+    Transaction,
+    User,
+    Vault,
+    VaultDeployment,
+)
 
 OPERATOR_INDEX = 5
 ONE_BASE = 10**18
@@ -147,6 +157,12 @@ class World:
         async with self.sessions() as session:
             query = select(Transaction).where(Transaction.purpose_id == identity).order_by(Transaction.id)
             return list(await session.scalars(query))
+
+    async def next_nonce(self) -> int:
+        """The nonce the operator's next transaction would get."""
+        async with self.sessions() as session:
+            signer = await session.get_one(Signer, (CHAIN_ID, self.signer.address))
+            return signer.next_nonce or 0
 
     async def told(self) -> list[OutboxMessage]:
         async with self.sessions() as session:
