@@ -19,7 +19,7 @@ from bench.figure import Figures, progress
 from bench.trade_victims import VictimSettings, nursery, quiet_logs, relayer_of, spawn_dying
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, OPERATOR_INDEX, World, executor_world, operator_key
-from devstack.faulty_rpc import FaultyRpc
+from devstack.lying_rpc import LyingRpc
 from devstack.private_servers import PrivateServers
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.steps import Step
@@ -56,7 +56,7 @@ UNDISTURBED = EndState("completed", None, executions=1, mined=1, unmined=0, told
 class Chaos:
     """One world, one nursery of victims."""
 
-    def __init__(self, world: World, context: ForkServerContext, settings: VictimSettings, rpc: FaultyRpc) -> None:
+    def __init__(self, world: World, context: ForkServerContext, settings: VictimSettings, rpc: LyingRpc) -> None:
         self._world = world
         self._context = context
         self._settings = settings
@@ -96,21 +96,21 @@ class Chaos:
 
     async def silent_node(self) -> None:
         """The node takes the transaction and breaks the connection before it says so."""
-        self._rpc.faults.silence_after_send_rate = 1.0
+        self._rpc.lies.silence_after_send_rate = 1.0
         identity = await self._world.request_trade(ONE_QUOTE)
         await self._try_once(identity)
-        self._rpc.faults.silence_after_send_rate = 0.0
+        self._rpc.lies.silence_after_send_rate = 0.0
         await self._check(identity, "silent node")
 
     async def lying_node(self, lie: int) -> None:
         """The node counts more or fewer transactions of ours than the chain has."""
-        self._rpc.faults.nonce_lie = lie
+        self._rpc.lies.nonce_lie = lie
         identity = await self._world.request_trade(ONE_QUOTE)
         await self._try_once(identity)
         await self._try_once(identity)
         async with relayer_of(self._settings) as relayer:
             await NonceHealer(relayer).heal(CHAIN_ID, self._world.signer.address)
-        self._rpc.faults.nonce_lie = 0
+        self._rpc.lies.nonce_lie = 0
         await self._check(identity, f"nonce lie {lie:+d}")
 
     async def reorg(self) -> None:
@@ -205,7 +205,7 @@ async def chaos_world() -> AsyncIterator[Chaos]:
     """Servers, chain, vault and a node not to be trusted in front of the chain."""
     context = nursery()
     with PrivateServers(REPOSITORY) as servers, servers.fresh_database() as url, servers.fresh_chain() as anvil:
-        async with executor_world(anvil, url, REPOSITORY) as world, FaultyRpc(anvil.url, SEED) as rpc:
+        async with executor_world(anvil, url, REPOSITORY) as world, LyingRpc(anvil.url, SEED) as rpc:
             chain = world.client.settings.model_copy(update={"rpc_urls": (rpc.url,)})
             key = operator_key(OPERATOR_INDEX)
             settings = VictimSettings(url, chain.model_dump_json(), key, REPLACE_AFTER_S)

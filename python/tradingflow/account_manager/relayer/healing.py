@@ -10,12 +10,12 @@ produce transactions that can never be mined.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import IntegrityError
 
 from tradingflow.account_manager.relayer import repository
-from tradingflow.account_manager.relayer.relayer import Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.relayer import NONCE_TAKEN_AFTER, Intent, Mined, Relayer, Taken
 from tradingflow.account_manager.relayer.transitions import TransactionStatus
 from tradingflow.chain.transactions import mined_nonce
 from tradingflow.core.errors import Refused
@@ -34,6 +34,7 @@ class NonceHealer:
 
     def __init__(self, relayer: Relayer) -> None:
         self._relayer = relayer
+        self._behind_since: dict[tuple[int, str], datetime] = {}
 
     async def heal(self, chain_id: int, signer: str) -> None:
         """Raises DependencyUnavailable when the chain does not answer."""
@@ -51,8 +52,13 @@ class NonceHealer:
         await self._report_stuck(chain_id, signer)
 
     async def _catch_up(self, chain_id: int, signer: str, mined: int, following: int) -> None:
-        """The database is behind. A node that lies about this only makes a gap, which the next round fills."""
+        """The database is behind, and not for a moment only: a node that is believed too soon costs a gap to fill."""
+        signer_on_chain = (chain_id, signer)
         if mined <= following:
+            self._behind_since.pop(signer_on_chain, None)
+            return
+        now = self._relayer.clock.now()
+        if now - self._behind_since.setdefault(signer_on_chain, now) < NONCE_TAKEN_AFTER:
             return
         log.error("signer is used elsewhere", chain_id=chain_id, signer=signer, ours=following, chain=mined)
         async with self._relayer.sessions() as session, session.begin():
