@@ -3,6 +3,7 @@
 from tradingflow.py_worker.kit import Node, NodeContext, NodeInputs, NodeOutputs, NodeParams
 """
 
+from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.kit.context import (
     Approvals,
     Asking,
@@ -10,7 +11,6 @@ from tradingflow.py_worker.kit.context import (
     CodeRunner,
     Datasets,
     HttpClient,
-    HttpResponse,
     Incoming,
     Missing,
     NodeContext,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
+from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.kit.handles import Json
 from tradingflow.py_worker.kit.markets import MarketData, TradeGateway
 
@@ -75,16 +76,6 @@ class Secrets(Protocol):
     async def reveal(self, reference: SecretRef) -> str:
         """The value, for this run only: never log, store or emit it. Raises Refused("secret_unknown", …)."""
         ...
-
-
-@dataclass(frozen=True)
-class HttpResponse:
-    """An answer whose body was read whole, under the client's size limit."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
 
 
 class HttpClient(Protocol):
