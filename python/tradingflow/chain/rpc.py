@@ -173,6 +173,12 @@ class RpcNode:
         too_wide = method == "eth_getLogs" and _TOO_WIDE.search(error.message)
         return RangeTooWide(text) if too_wide else RpcFailed(text)
 
+    def _http_error(self, status: int, body: bytes) -> RpcFailed:
+        """Some providers refuse a wide range with a 4xx status; the reason is in the body."""
+        text = f"{self.name} answered HTTP {status}"
+        too_wide = status == 413 or (status == 400 and _TOO_WIDE.search(body[:1000].decode(errors="replace")))
+        return RangeTooWide(text) if too_wide else RpcFailed(text)
+
     async def _post(self, request: object) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
@@ -180,11 +186,10 @@ class RpcNode:
             async with self._session.post(
                 self._url, data=self._encoder.encode(request), headers={"Content-Type": "application/json"}
             ) as response:
-                if response.status == 413:
-                    raise RangeTooWide(f"{self.name} answered 413")
+                body = await response.read()
                 if response.status != 200:
-                    raise RpcFailed(f"{self.name} answered HTTP {response.status}")
-                return await response.read()
+                    raise self._http_error(response.status, body)
+                return body
         except TimeoutError as error:
             raise RpcFailed(f"{self.name} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tradingflow.chain.rpc import HEADER, LOGS, MAYBE_HEADER, Call, Distrusted, Header, RawLog, RpcNode, quantity
+from tradingflow.chain.bloom import may_hold
+from tradingflow.chain.rpc import (
+    HEADER,
+    LOGS,
+    MAYBE_HEADER,
+    RECEIPTS,
+    Call,
+    Distrusted,
+    Header,
+    RawLog,
+    RpcNode,
+    quantity,
+)
 from tradingflow.chain.rpc_pool import RpcPool
 from tradingflow.monitor.reorg import BlockLink, is_linked
 
 # Beyond this many, logs are asked for without an address filter and picked here: no node takes 100,000 addresses.
 MOST_ADDRESSES = 1000
+# An empty answer for up to this many blocks is checked against their bloom filters.
+MOST_BLOOMS = 256
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class ChainReader:
             if not is_linked([link(header) for header in headers]):
                 raise Distrusted(f"{node.name} sent blocks from {first} to {last} that are not a chain")
             logs = await _logs_by_hash(node, headers, addresses)
+            await _check_empty(node, headers, logs, addresses)
             return Span(first, first + len(headers) - 1, {header.height: header for header in headers}, logs)
 
         return await self._pool.run(read)
@@ -82,6 +97,8 @@ class ChainReader:
             for number, block_hash in with_logs.items():
                 if number not in headers or headers[number].hash != block_hash:
                     raise Distrusted(f"{node.name} sent logs of a block {number} that is not on its chain")
+            if not logs and last - first < MOST_BLOOMS:
+                await _check_empty(node, await _headers(node, range(first, last + 1)), logs, addresses)
             return Span(first, last, headers, logs)
 
         return await self._pool.run(read)
@@ -98,6 +115,25 @@ async def _headers(node: RpcNode, numbers: Sequence[int]) -> list[Header]:
     if [header.height for header in found] != expected:
         raise Distrusted(f"{node.name} sent other blocks than it was asked for")
     return found
+
+
+async def _check_empty(
+    node: RpcNode, headers: Sequence[Header], logs: Sequence[RawLog], addresses: Sequence[str]
+) -> None:
+    """Blocks that came without logs although their bloom filter allows some must have none in their receipts either.
+
+    Raises Distrusted.
+    """
+    answered = {log.block_number for log in logs}
+    doubtful = [
+        header for header in headers if header.number not in answered and may_hold(header.logs_bloom, addresses)
+    ]
+    calls: list[Call] = [("eth_getBlockReceipts", [header.number]) for header in doubtful]
+    wanted = frozenset(addresses)
+    for header, receipts in zip(doubtful, await node.batch(calls, RECEIPTS), strict=True):
+        for log in (log for receipt in receipts for log in receipt.logs):
+            if log.block_hash == header.hash and log.address.lower() in wanted:
+                raise Distrusted(f"{node.name} left out logs of block {header.height}")
 
 
 async def _logs_by_hash(node: RpcNode, headers: Sequence[Header], addresses: Sequence[str]) -> list[RawLog]:

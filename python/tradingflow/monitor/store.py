@@ -250,10 +250,8 @@ class ChainStore:
 
     async def first_gap(self, most_contracts: int) -> tuple[list[Contract], int, int] | None:
         """(contracts, first, until): the lowest blocks [first, until) whose events are missing for these contracts."""
-        ours = (
-            MonitoredContract.chain_id == self._chain_id,
-            MonitoredContract.history_next < MonitoredContract.live_from,
-        )
+        next_missing = MonitoredContract.history_next
+        ours = (MonitoredContract.chain_id == self._chain_id, next_missing < MonitoredContract.live_from)
         async with self._engine.connect() as connection:
             lowest = select(next_missing).where(*ours).distinct().order_by(next_missing).limit(2)
             nexts = [number for (number,) in await connection.execute(lowest) if number is not None]
