@@ -27,7 +27,7 @@ SETTINGS_OF: dict[str, type[PlatformSettings]] = {
 # Decided by the compose file: one host for the three, and a worker's own name differs from replica to replica.
 NOT_HANDED_ON = {"data_server_host", "worker_id"}
 NOT_A_SETTING = {"FORWARDED_ALLOW_IPS"}
-ONE_SHOTS = {"secrets-check", "log-folder", "migrate"}
+ONE_SHOTS = {"secrets-check", "log-folder", "migrate", "tools"}
 
 
 def services(name: str) -> dict[str, dict[str, Any]]:
@@ -44,11 +44,18 @@ def test_a_container_gets_exactly_the_settings_of_its_process(name: str) -> None
     assert given == {field.upper() for field in SETTINGS_OF[name].model_fields} - {n.upper() for n in NOT_HANDED_ON}
 
 
+def test_the_doctor_sees_every_setting() -> None:
+    seen = set(services(SERVICES_FILE)["tools"]["environment"])
+    for name in SETTINGS_OF:
+        assert set(services(SERVICES_FILE)[name]["environment"]) <= seen
+
+
 def test_only_the_celery_worker_is_given_the_operator_key() -> None:
     holders = {
         name for _, name in ALL_SERVICES if "OPERATOR_PRIVATE_KEY" in str(services(_).get(name, {}).get("environment"))
     }
-    assert holders == {"celery-worker"}
+    assert holders == {"celery-worker", "tools"}
+    assert services(SERVICES_FILE)["tools"]["profiles"] == ["tools"], "it must never be started by `up`"
 
 
 @pytest.mark.parametrize(("file", "name"), ALL_SERVICES)
@@ -68,7 +75,7 @@ def test_a_service_is_checked_limited_restarted_and_given_time_to_end(file: str,
 @pytest.mark.parametrize("name", list(services(SERVICES_FILE)))
 def test_our_containers_have_a_read_only_root_and_no_capability_but_those_named_here(name: str) -> None:
     service = services(SERVICES_FILE)[name]
-    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT"}}
+    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT"}, "tools": set[str]()}
     assert set(service.get("cap_add", ())) == needed.get(name, set())
     assert ("user" in service) == (name in needed)
     assert service["read_only"] is True

@@ -26,6 +26,7 @@ SETTINGS: tuple[type[PlatformSettings], ...] = (
     WorkerSettings,
     MonitorSettings,
 )
+COMPOSE_FILES = (DATA_FILE, SERVICES_FILE, "docker-compose-observability.yml")
 # Read by compose itself, written in no compose file.
 COMPOSE_OWN = {"COMPOSE_PROJECT_NAME"}
 ASSIGNMENT = re.compile(r"^(# )?([A-Z][A-Z0-9_]*)=", re.MULTILINE)
@@ -49,12 +50,12 @@ def test_every_setting_is_in_the_example() -> None:
 
 
 def test_every_variable_of_the_example_is_read_by_something() -> None:
-    read = settings_names() | compose_variables(DATA_FILE) | compose_variables(SERVICES_FILE) | COMPOSE_OWN
+    read = settings_names() | COMPOSE_OWN | set().union(*(compose_variables(file) for file in COMPOSE_FILES))
     assert set(named()) - read == set()
 
 
 def test_every_variable_of_the_compose_files_is_in_the_example() -> None:
-    assert (compose_variables(DATA_FILE) | compose_variables(SERVICES_FILE)) - set(named()) == set()
+    assert set().union(*(compose_variables(file) for file in COMPOSE_FILES)) - set(named()) == set()
 
 
 def test_no_variable_is_named_twice() -> None:
