@@ -81,7 +81,7 @@ app = make_app(PlatformSettings())
 @signals.setup_logging.connect
 def _log_as_the_services_do(**_: Any) -> None:
     settings = PlatformSettings()
-    configure_logging("celery", settings.log_level, json=settings.log_format == "json")
+    configure_logging("celery", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
     # A line for each tick, sent, received and done, would bury everything else.
     for noisy in ("celery.beat", "celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel("WARNING")

@@ -128,7 +128,7 @@ def make_monitor_app(settings: MonitorSettings) -> FastAPI:
 
 def main() -> None:
     settings = MonitorSettings()
-    configure_logging("monitor", settings.log_level, json=settings.log_format == "json")
+    configure_logging("monitor", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
     uvicorn.run(
         make_monitor_app(settings),
         host=settings.monitor_host,
