@@ -12,7 +12,7 @@ from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS
 
-from .process import monitor_process
+from devstack.monitor_process import monitor_process
 from .stored import Stored
 
 POLL_S = 0.02

@@ -8,14 +8,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
 from devstack.anvil import CHAIN_ID
 from devstack.ports import free_port
 
-PYTHON = Path(__file__).resolve().parents[3]
-START_TIMEOUT_S = 60
+PYTHON = Path(__file__).resolve().parents[1]
+STOP_TIMEOUT_S = 20
 
 
 class MonitorProcess:
@@ -34,7 +35,7 @@ class MonitorProcess:
     async def terminate(self) -> str:
         """SIGTERM; returns all it logged, once it is gone."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             output, _ = await self.process.communicate()
         return output.decode()
 
@@ -45,23 +46,26 @@ class MonitorProcess:
 
 @asynccontextmanager
 async def monitor_process(
-    database_url: str, rabbitmq_url: str, rpc_url: str, **chain: object
+    database_url: str, rabbitmq_url: str, *rpc_urls: str, output: Path | None = None, **chain: object
 ) -> AsyncIterator[MonitorProcess]:
-    """A started Monitor; killed at the end if it still runs."""
+    """A started Monitor; killed at the end if it still runs. Its log is kept in memory, or added to `output`."""
     port = free_port()
-    settings = {"chain_id": CHAIN_ID, "name": "local", "rpc_urls": [rpc_url], "poll_interval_s": 0.05} | chain
+    settings = {"chain_id": CHAIN_ID, "name": "local", "rpc_urls": rpc_urls, "poll_interval_s": 0.05} | chain
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "RABBITMQ_URL": rabbitmq_url,
         "MONITOR_PORT": str(port),
         "CHAINS": json.dumps([settings]),
     }
+    log: int | IO[bytes] = asyncio.subprocess.PIPE if output is None else output.open("ab")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tradingflow.monitor.server",
-        cwd=PYTHON, env=environment, stdout=asyncio.subprocess.PIPE,
+        cwd=PYTHON, env=environment, stdout=log,
     )  # fmt: skip
     monitor = MonitorProcess(process, port)
     try:
         yield monitor
     finally:
         await monitor.kill()
+        if not isinstance(log, int):
+            log.close()
