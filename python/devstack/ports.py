@@ -101,7 +101,7 @@ def free_port() -> int:
     """
     lock_dir = Path(tempfile.gettempdir()) / f"tradingflow-ports-{os.getuid()}"
     lock_dir.mkdir(mode=0o700, exist_ok=True)
-    for port in random.sample(FREE_PORT_RANGE, k=200):
+    for port in random.sample(FREE_PORT_RANGE, k=len(FREE_PORT_RANGE)):
         if _lock_port(lock_dir / str(port)) and can_listen(port):
             return port
     raise DevstackError(f"no free port found between {FREE_PORT_RANGE.start} and {FREE_PORT_RANGE.stop}")

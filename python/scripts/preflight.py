@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tradingflow.core.config import AccountManagerSettings, MonitorSettings, PlatformSettings, WorkerSettings
 
 CONNECT_TIMEOUT_S = 3
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def listeners(group: str) -> dict[str, tuple[str, int]]:
@@ -30,21 +31,38 @@ def listeners(group: str) -> dict[str, tuple[str, int]]:
 
 
 def unreachable(settings: PlatformSettings) -> list[str]:
-    """A line for each data service nobody answers at."""
+    """A line for each data service, and each chain, nobody answers for."""
     needed = {
         "PostgreSQL": (settings.database_dsn, "DATABASE_URL or POSTGRES_*"),
         "Redis": (settings.redis_dsn, "REDIS_URL or REDIS_*"),
         "RabbitMQ": (settings.rabbitmq_dsn, "RABBITMQ_URL or RABBITMQ_*"),
     }
-    lines = []
-    for name, (url, variables) in needed.items():
-        parts = urlsplit(url)
-        where = (parts.hostname or "", parts.port or 0)
-        try:
-            socket.create_connection(where, timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as problem:
-            lines.append(f"{name} does not answer at {where[0]}:{where[1]} ({problem}); .env: {variables}")
+    lines = [
+        f"{name} does not answer at {_address(url)}; .env: {variables}"
+        for name, (url, variables) in needed.items()
+        if not _answers(url)
+    ]
+    for chain in settings.chains:
+        if not any(map(_answers, chain.rpc_urls)):
+            nodes = ", ".join(map(_address, chain.rpc_urls))
+            lines.append(f"chain {chain.chain_id} ({chain.name}): no node answers at {nodes}; .env: CHAINS")
     return lines
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    where = (parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0))
+    try:
+        socket.create_connection(where, timeout=CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _address(url: str) -> str:
+    """Host and port only: a path may hold a provider's key."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or DEFAULT_PORTS.get(parts.scheme, 0)}"
 
 
 def invalid_settings(problem: ValidationError) -> list[str]:
@@ -62,7 +80,7 @@ def main(group: str) -> int:
     except ValidationError as problem:
         return refuse(invalid_settings(problem), "correct .env; .env.example explains every setting")
     if missing := unreachable(settings):
-        return refuse(missing, "start the data services (docker-compose-db-redis-mq.yml) or correct .env")
+        return refuse(missing, "start them (the data services: docker-compose-db-redis-mq.yml) or correct .env")
     for name, (host, port) in servers.items():
         print(name, host, port)
     return 0

@@ -89,12 +89,17 @@ is_ready() {
   esac
 }
 
-says_ready() (
+# What the service answers to GET /health/ready, headers and all.
+readiness() (
   exec 3<>"/dev/tcp/${address[$1]%:*}/${address[$1]##*:}"
   printf 'GET /health/ready HTTP/1.0\r\nHost: %s\r\n\r\n' "${address[$1]}" >&3
-  read -r -t 5 status <&3
-  [[ $status == HTTP/*" 200 "* ]]
+  timeout 5 cat <&3
 )
+
+says_ready() {
+  local answer
+  answer=$(readiness "$1") && [[ ${answer%%$'\r'*} == HTTP/*" 200 "* ]]
+}
 
 wait_until_ready() {
   local service=$1 deadline=$((SECONDS + start_timeout_s))
@@ -156,6 +161,7 @@ give_up() {
   shift
   printf '%s\n' "$failed did not become ready; the last lines of logs/$failed.log:" >&2
   tail -n 20 "$logs/$failed.log" >&2
+  [ -z "${address[$failed]:-}" ] || readiness "$failed" 2>/dev/null | sed -n 's/^{/readiness: {/p' >&2 || true
   for service in "$@"; do stop_service "$service"; done
   fail "what to do: read the log above, correct .env, and start again"
 }

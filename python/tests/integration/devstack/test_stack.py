@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from devstack.stack import chosen_kind
 from tests.waiting import eventually
 
 
+LOOPBACK_ADDRESSES = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1, and ::1 of the port mapper
+
+
 def private_ports() -> Ports:
     return Ports(
         postgres=free_port(),
@@ -27,13 +31,27 @@ def private_ports() -> Ports:
     )
 
 
+def listening_addresses(ports: Ports) -> set[str]:
+    """The addresses, as the kernel writes them in hex, on which the data servers listen."""
+    wanted = {number for name, number in asdict(ports).items() if name.startswith(("postgres", "redis", "rabbitmq"))}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            address, _, state = line.split()[1:4]
+            if state == "0A" and int(address.split(":")[1], 16) in wanted:
+                found.add(address.split(":")[0])
+    return found
+
+
 def test_each_data_server_comes_back_with_its_data_after_kill_9(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    services = NativeServices(tmp_path / ".local", private_ports(), said.append)
+    ports = private_ports()
+    services = NativeServices(tmp_path / ".local", ports, said.append)
     urls = services.start()
     try:
+        assert listening_addresses(ports) <= LOOPBACK_ADDRESSES
         services.postgres.execute("CREATE TABLE kept (n int)", database="tradingflow")
         services.rabbitmq.create_virtual_host("kept")
         with Redis.from_url(urls.redis) as client:

@@ -174,6 +174,15 @@ def test_a_data_service_that_does_not_answer_is_named_with_its_address(checkout:
     assert "secret" not in started.stderr
 
 
+def test_a_chain_without_a_node_is_named_without_the_path_of_its_url(checkout: Checkout) -> None:
+    port = free_port()
+    chains = f'[{{"chain_id": 1, "name": "main", "rpc_urls": ["http://{LOOPBACK}:{port}/secret"]}}]'
+    started = checkout.run("start_worker.sh", CHAINS=chains)
+    assert started.returncode == 1
+    assert f"chain 1 (main): no node answers at {LOOPBACK}:{port}; .env: CHAINS" in started.stderr
+    assert "secret" not in started.stderr
+
+
 def test_a_taken_port_is_named_with_the_setting_that_changes_it(checkout: Checkout) -> None:
     with socket.create_server((LOOPBACK, checkout.port)):
         started = checkout.run("start_worker.sh")

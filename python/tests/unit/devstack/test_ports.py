@@ -5,14 +5,15 @@ import socket
 
 import pytest
 
+from devstack import ports
 from devstack.errors import DevstackError, PortTaken
 from devstack.ports import LOOPBACK, Ports, free_port, require_free
 
 
 def test_a_variable_moves_one_port_and_leaves_the_others() -> None:
-    ports = Ports.from_environment({"TRADINGFLOW_PORT_REDIS": "21000"})
-    assert ports.redis == 21000
-    assert ports.postgres == Ports().postgres
+    chosen = Ports.from_environment({"TRADINGFLOW_PORT_REDIS": "21000"})
+    assert chosen.redis == 21000
+    assert chosen.postgres == Ports().postgres
 
 
 @pytest.mark.parametrize("text", ["", "0", "65536", "-1", "http", "7000.0", "\N{ARABIC-INDIC DIGIT SEVEN}"])
@@ -33,6 +34,7 @@ def test_a_taken_port_names_its_holder_and_the_way_out(address: str) -> None:
             require_free(port, "rabbitmq_epmd")
 
 
-def test_no_port_is_handed_out_twice() -> None:
+def test_no_port_is_handed_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "FREE_PORT_RANGE", range(32_000, 32_040))
     handed_out = [free_port() for _ in range(20)]
     assert len(set(handed_out)) == 20
