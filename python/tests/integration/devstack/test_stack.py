@@ -16,7 +16,6 @@ from devstack.run_lock import only_run
 from devstack.stack import chosen_kind
 from tests.waiting import eventually
 
-
 LOOPBACK_ADDRESSES = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1, and ::1 of the port mapper
 
 
