@@ -12,7 +12,7 @@ from web3 import Web3
 from devstack.errors import DevstackError
 from devstack.main_job.accounts import TRADER, account
 from devstack.main_job.api import Api, ApiRefused
-from devstack.main_job.chain_truth import ChainTruth
+from devstack.main_job.chain_truth import ChainTruth, connect
 from devstack.main_job.deployment import Deployment, deploy
 from devstack.main_job.job import MainJob, Parts
 from devstack.main_job.local_data import LocalData
@@ -69,13 +69,17 @@ class Run:
         except (CheckFailed, ApiRefused, DevstackError) as problem:
             self._summary.problem = str(problem)
             return None
+        except Exception as problem:  # noqa: BLE001 (whatever it is, a summary is owed)
+            self._console.print_exception()
+            self._summary.problem = f"{type(problem).__name__}: {problem}"
+            return None
         return job
 
     def _bring_up(self, stack: Stack) -> Parts:
         stack.ports.require_free(*SERVICE_PORTS)
         with self._steps.step(f"data services ({stack.kind}) and local chain"):
             endpoints = stack.start()
-        web3 = Web3(Web3.HTTPProvider(endpoints.rpc_url))
+        web3 = connect(endpoints.rpc_url)
         with self._steps.step("contracts: Uniswap V3 with a pool, VaultFactory") as say:
             deployment, fresh = self._deployment(web3, endpoints.rpc_url)
             say(f"{'deployed' if fresh else 'still standing from an earlier run'}: factory {deployment.vault_factory}")

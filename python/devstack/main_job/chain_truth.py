@@ -3,10 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+from requests import RequestException
 from web3 import Web3
 from web3.contract import Contract
+from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
 from devstack.uniswap import Artifacts, LocalMarket
+
+# A chain that was killed is back after about a second; the waits double from 0.25 s to 32 s.
+AWAY = ExceptionRetryConfiguration(errors=(RequestException,), retries=8, backoff_factor=0.25)
+
+
+def connect(rpc_url: str) -> Web3:
+    """The local chain, asked again while it is away."""
+    return Web3(Web3.HTTPProvider(rpc_url, exception_retry_configuration=AWAY))
 
 
 @dataclass(frozen=True)

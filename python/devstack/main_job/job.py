@@ -13,7 +13,7 @@ from devstack.main_job.deployment import Deployment, faucet
 from devstack.main_job.flow import flow_document
 from devstack.main_job.steps import Steps, require
 from devstack.main_job.summary import Summary, TradeLine
-from devstack.main_job.waiting import wait_for
+from devstack.main_job.waiting import wait_for, wait_until_true
 from devstack.main_job.wallet import Wallet
 from devstack.uniswap import BASE_DECIMALS, QUOTE_DECIMALS, Artifacts
 
@@ -217,15 +217,21 @@ class MainJob:
 
     def _check_trades(self) -> None:
         with self._steps.step("trade history equals the chain") as say:
-            stored = {trade["id"]: trade for trade in self._trades() if trade["status"] == "completed"}
-            mined = self._truth.executed_trades(self._vault, self._vault_block)
-            require(len({t.trade_id for t in mined}) == len(mined), "a trade id was mined twice")
-            require(stored.keys() == {t.trade_id for t in mined}, f"stored {sorted(stored)}, mined {mined}")
-            for trade in mined:
-                require(self._truth.succeeded(trade.transaction_hash), f"{trade.transaction_hash} did not succeed")
-                _require_equal(stored[trade.trade_id], trade)
-                self._summary.trades.append(self._line(trade))
+            mined = wait_until_true(self._equal_trades, timeout_s=SETTLE_TIMEOUT_S)
+            self._summary.trades = [self._line(trade) for trade in mined]
             say(f"{len(mined)} trades, each mined once, amounts and hashes equal")
+
+    def _equal_trades(self) -> list[ExecutedTrade]:
+        """A chain that lost its last blocks gives a settled trade back to the executor, which settles it anew."""
+        require(self._all_settled(), "a trade is open again")
+        stored = {trade["id"]: trade for trade in self._trades() if trade["status"] == "completed"}
+        mined = self._truth.executed_trades(self._vault, self._vault_block)
+        require(len({t.trade_id for t in mined}) == len(mined), "a trade id was mined twice")
+        require(stored.keys() == {t.trade_id for t in mined}, f"stored {sorted(stored)}, mined {mined}")
+        for trade in mined:
+            require(self._truth.succeeded(trade.transaction_hash), f"{trade.transaction_hash} did not succeed")
+            _require_equal(stored[trade.trade_id], trade)
+        return mined
 
     def _line(self, trade: ExecutedTrade) -> TradeLine:
         bought = self._side(trade) == "buy"
