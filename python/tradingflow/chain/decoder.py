@@ -36,6 +36,7 @@ Reader = Callable[[bytes, int], Any]
 Converter = Callable[[Any], Any]
 
 _STATIC = re.compile(r"address|bool|u?int\d+|bytes\d+")
+_IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]{0,255}", re.ASCII)
 _ZEROS = bytes(WORD)
 
 
@@ -279,6 +280,8 @@ def _param_from_abi(part: Mapping[str, Any]) -> Param:
 
 
 def _checked(spec: EventSpec) -> EventSpec:
+    if not _IDENTIFIER.fullmatch(spec.name):
+        raise InvalidInput("invalid_abi", f"{spec.name[:50]!r} is no name of an event")
     if spec.topic_count > 4:
         raise InvalidInput("invalid_abi", f"{spec.signature} has more indexed arguments than a log has topics")
     for param in spec.params:

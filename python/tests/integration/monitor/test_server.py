@@ -8,11 +8,11 @@ import httpx
 
 from devstack.anvil import Anvil
 from devstack.emitter import Emitter, transfer_burst_contract, word
+from devstack.monitor_process import monitor_process
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS
 
-from devstack.monitor_process import monitor_process
 from .stored import Stored
 
 POLL_S = 0.02
