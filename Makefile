@@ -52,7 +52,7 @@ stop: ## Stop everything `make run` started
 
 .PHONY: status
 status: ## Show what runs: service, pid, port, state, URL
-	@$(IN_PYTHON) exec python -m devstack.control status
+	@$(IN_PYTHON) python -m devstack.control status || [ $$? -eq 3 ]  # 3: nothing runs
 
 .PHONY: logs
 logs: ## Follow the logs; NAME=redis for one of them, LINES=20, FOLLOW=0 to print and end
