@@ -21,12 +21,17 @@ from tradingflow.core.logging import configure_logging
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
 from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.dead_letters import consume_dead_letters
 from tradingflow.messaging.messages import pack
 from tradingflow.messaging.topology import CYCLES
 from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.control import ControlListener
 from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
+from tradingflow.py_worker.dead_letters import DeadLetterKeeper
+from tradingflow.py_worker.flows.cycle_endpoints import nodes_router
+from tradingflow.py_worker.flows.cycle_endpoints import router as cycles_router
 from tradingflow.py_worker.flows.endpoints import router as flows_router
+from tradingflow.py_worker.flows.stream import router as stream_router
 from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
 from tradingflow.py_worker.onchain_markets import OnChainMarkets
 from tradingflow.py_worker.parts import Parts
@@ -70,8 +75,8 @@ def create_app(
         lifespan=lifespan,
         readiness=readiness,
     )
-    app.include_router(flows_router)
-    app.include_router(catalog_router)
+    for router in (flows_router, cycles_router, stream_router, catalog_router, nodes_router):
+        app.include_router(router)
     return app
 
 
@@ -114,6 +119,7 @@ class _Wiring:
                 scheduler.run(),
                 OutboxRelay(engine, OUTBOX_LANE, _packing_publish(broker)).run(),
                 ControlListener(engine, worker.store, worker.conductor).run(),
+                consume_dead_letters(broker, DeadLetterKeeper(sessions).keep),
             )
         )
         self._readiness.update(_checks(engine, broker, worker))
@@ -171,7 +177,7 @@ async def _background(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 def main() -> None:
     settings = WorkerSettings()
-    configure_logging("py_worker", settings.log_level, json=settings.log_format == "json")
+    configure_logging("py_worker", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
     serve(create_app(settings), settings.py_worker_host, settings.py_worker_port)
 
 

@@ -113,7 +113,7 @@ async def test_a_paused_flow_starts_no_node_until_it_is_resumed(client: Client) 
 
     async def slow_ended() -> bool:
         cycle = (await client.get("/flows/paused/cycles/0")).json()
-        return {"slow": "completed"} == {t["node_id"]: t["status"] for t in cycle["node_tasks"]}
+        return {t["node_id"]: t["status"] for t in cycle["node_tasks"]} == {"slow": "completed"}
 
     await until(slow_ended)
     assert (await client.get("/flows/paused/status")).json()["open_cycles"] == 1

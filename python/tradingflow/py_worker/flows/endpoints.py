@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 
+from tradingflow.core.errors import InvalidInput
 from tradingflow.core.ids import node_task_id
 from tradingflow.db.models import Cycle, Flow, FlowLog, NodeTask, Schedule
 from tradingflow.py_worker.engine.graph import Graph, build_graph
@@ -13,7 +14,9 @@ from tradingflow.py_worker.engine.interval import parse_interval
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import (
+    ID_PATTERN,
     MAX_BIGINT,
+    ComprehensiveStatus,
     Cursor,
     CycleDetail,
     CycleNumber,
@@ -28,6 +31,7 @@ from tradingflow.py_worker.flows.schemas import (
     NodeTaskView,
     Page,
     Validation,
+    VersionView,
 )
 from tradingflow.py_worker.flows.service import FlowService
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
@@ -86,6 +90,39 @@ async def get_flow(flow: OwnFlow, session: Transaction) -> FlowDetail:
     return FlowDetail(**_view(flow, schedule).model_dump(), flow_json=version.graph)
 
 
+@router.put("/{flow_id}")
+async def put_flow(flow_id: FlowId, request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
+    """Store a new version without starting the flow. Running cycles finish on their version."""
+    if request.flow_id != flow_id:
+        raise InvalidInput("flow_id_mismatch", "the flow_id of the body is not the one of the path")
+    _judge(request, parts)
+    return _view(*await service.revise(request))
+
+
+@router.delete("/{flow_id}", status_code=204, responses=CONFLICT)
+async def delete_flow(flow: OwnFlow, service: Service) -> None:
+    """Delete a stopped flow with its versions, cycles and logs. One that traded is kept: 409."""
+    await service.delete(flow)
+
+
+@router.get("/{flow_id}/versions")
+async def list_versions(
+    flow: OwnFlow, session: Transaction, limit: Limit = 100, cursor: Cursor = None
+) -> Page[VersionView]:
+    """Every graph the flow ever had, newest first."""
+    rows = await store.list_versions(session, flow, decode_cursor(cursor, int), limit + 1)
+    page = [VersionView(version=row.version, created_at=row.created_at, flow_json=row.graph) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].version) if len(rows) > limit else None)
+
+
+@router.get("/{flow_id}/comprehensive-status")
+async def comprehensive_status(flow: OwnFlow, session: Transaction) -> ComprehensiveStatus:
+    """The status with every node task of the last cycle."""
+    status = await flow_status(flow, session)
+    tasks = await store.node_tasks(session, flow, status.last_cycle.cycle) if status.last_cycle else []
+    return ComprehensiveStatus(**status.model_dump(), node_tasks=[_task(flow, task) for task in tasks])
+
+
 @router.get("/{flow_id}/status")
 async def flow_status(flow: OwnFlow, session: Transaction) -> FlowStatus:
     """Whether it runs, when it fires next, and how its last cycle went."""
@@ -98,7 +135,7 @@ async def flow_status(flow: OwnFlow, session: Transaction) -> FlowStatus:
         next_fire_at=schedule.next_fire_at,
         open_cycles=await store.count_open_cycles(session, flow),
         cycles=schedule.next_cycle,
-        last_cycle=_cycle(flow, latest[0]) if latest else None,
+        last_cycle=cycle_view(flow, latest[0]) if latest else None,
     )
 
 
@@ -135,7 +172,7 @@ async def list_cycles(
 ) -> Page[CycleView]:
     """Newest first."""
     rows = await store.list_cycles(session, flow, decode_cursor(cursor, int), limit + 1)
-    page = [_cycle(flow, row) for row in rows[:limit]]
+    page = [cycle_view(flow, row) for row in rows[:limit]]
     return Page(items=page, next_cursor=encode_cursor(page[-1].cycle) if len(rows) > limit else None)
 
 
@@ -144,7 +181,34 @@ async def get_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction) -> 
     """A cycle with its node tasks. A task that has not begun is not listed."""
     found = await store.get_cycle(session, flow, cycle)
     tasks = await store.node_tasks(session, flow, cycle)
-    return CycleDetail(**_cycle(flow, found).model_dump(), node_tasks=[_task(flow, task) for task in tasks])
+    return CycleDetail(**cycle_view(flow, found).model_dump(), node_tasks=[_task(flow, task) for task in tasks])
+
+
+@router.get("/logs/{log_id}")
+async def get_log(
+    log_id: Annotated[int, Path(ge=1, le=MAX_BIGINT)], user: CurrentUser, session: Transaction
+) -> LogView:
+    """One line of the log of one of your flows."""
+    flow, line = await store.get_log(session, user.user_id, log_id)
+    return _log(flow, line)
+
+
+@router.get("/{flow_id}/cycles/{cycle}/nodes/{node}/logs")
+async def node_logs(
+    flow: OwnFlow,
+    cycle: CycleNumber,
+    node: Annotated[str, Path(pattern=ID_PATTERN)],
+    session: Transaction,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[LogView]:
+    """What one node said in one cycle, or the engine (`system`), newest first."""
+    await store.get_cycle(session, flow, cycle)
+    of_engine = node == "system"
+    filters = store.LogFilters(
+        cycle=cycle, node_id=None if of_engine else node, log_source="system" if of_engine else None
+    )
+    return await _log_page(session, flow, filters, cursor, limit)
 
 
 @router.get("/{flow_id}/logs")
@@ -157,21 +221,26 @@ async def flow_logs(
     log_source: Annotated[str | None, Query(pattern="^(node|system)$")] = None,
     limit: Limit = 100,
     offset: Annotated[int, Query(ge=0, le=100_000)] = 0,
+    order_by: Annotated[str, Query(pattern="^(id|created_at)$", description="Both are the order of writing")] = "id",
+    order_direction: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
     cursor: Cursor = None,
 ) -> Page[LogView]:
-    """What nodes and engine said, newest first."""
-    rows = await store.list_logs(
-        session,
-        flow,
+    """What nodes and engine said, newest first unless asked otherwise."""
+    filters = store.LogFilters(
         cycle=cycle,
         node_id=node_id,
         log_level=log_level,
         log_source=log_source,
-        before=decode_cursor(cursor, int),
-        after=None,
         offset=offset,
-        limit=limit + 1,
+        ascending=order_direction == "asc",
     )
+    return await _log_page(session, flow, filters, cursor, limit)
+
+
+async def _log_page(
+    session: Transaction, flow: Flow, filters: store.LogFilters, cursor: str | None, limit: int
+) -> Page[LogView]:
+    rows = await store.list_logs(session, flow, filters, decode_cursor(cursor, int), limit + 1)
     page = [_log(flow, row) for row in rows[:limit]]
     return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
 
@@ -196,7 +265,7 @@ def _view(flow: Flow, schedule: Schedule) -> FlowView:
     )
 
 
-def _cycle(flow: Flow, cycle: Cycle) -> CycleView:
+def cycle_view(flow: Flow, cycle: Cycle) -> CycleView:
     return CycleView(
         flow_id=flow.flow_id,
         cycle=cycle.cycle,

@@ -118,6 +118,16 @@ class FlowStatus(BaseModel):
     last_cycle: CycleView | None
 
 
+class ComprehensiveStatus(FlowStatus):
+    node_tasks: list[NodeTaskView]
+
+
+class VersionView(BaseModel):
+    version: int
+    created_at: datetime
+    flow_json: dict[str, Any]
+
+
 class LogView(BaseModel):
     id: int
     flow_id: str

@@ -31,6 +31,12 @@ class FlowService:
 
     async def execute(self, request: FlowRequest) -> tuple[Flow, Schedule]:
         """Create the flow, or give it a new version when its graph changed, and let it run from now on."""
+        flow, schedule = await self.revise(request)
+        await self._run(flow, schedule)
+        return flow, schedule
+
+    async def revise(self, request: FlowRequest) -> tuple[Flow, Schedule]:
+        """Store what the request says without changing whether the flow runs."""
         flow = await self._create_or_lock(request)
         schedule = await store.get_schedule(self.session, flow, lock=True)
         await self._revise(flow, request.flow_json)
@@ -38,8 +44,17 @@ class FlowService:
         schedule.cycle_interval = str(request.cycle_interval)
         schedule.overlap = request.overlap
         schedule.misfire = request.misfire
-        await self._run(flow, schedule)
+        await self.session.flush()
         return flow, schedule
+
+    async def delete(self, flow: Flow) -> None:
+        """Raises Conflict while the flow may run, or for good when it traded: trade history is not deleted."""
+        await store.get_schedule(self.session, flow, lock=True)
+        if flow.status != "stopped":
+            raise Conflict("flow_not_stopped", f"only a stopped flow can be deleted; this one is {flow.status}")
+        if await store.has_trades(self.session, flow):
+            raise Conflict("flow_has_trades", "a flow that traded stays, so that its trades stay explained")
+        await self.session.delete(flow)
 
     async def start(self, flow: Flow) -> Schedule:
         """Let the flow run from now on; a paused one goes on, a running one is left as it is."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import NotFound
-from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule
+from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule, Trade
 
 
 async def find_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow | None:
@@ -72,33 +73,51 @@ async def count_open_cycles(session: AsyncSession, flow: Flow) -> int:
     return await session.scalar(statement) or 0
 
 
+@dataclass(frozen=True)
+class LogFilters:
+    """None takes everything."""
+
+    cycle: int | None = None
+    node_id: str | None = None
+    log_level: str | None = None
+    log_source: str | None = None
+    offset: int = 0
+    ascending: bool = False
+
+
 async def list_logs(
-    session: AsyncSession,
-    flow: Flow,
-    *,
-    cycle: int | None,
-    node_id: str | None,
-    log_level: str | None,
-    log_source: str | None,
-    before: int | None,
-    after: int | None,
-    offset: int,
-    limit: int,
+    session: AsyncSession, flow: Flow, filters: LogFilters, past: int | None, limit: int
 ) -> Sequence[FlowLog]:
-    """Newest first, or oldest first from `after` on when that is given."""
+    """Lines after the one with id `past`, in the order asked for."""
     statement = select(FlowLog).where(FlowLog.flow_pk == flow.id)
     for column, value in (
-        (FlowLog.cycle, cycle),
-        (FlowLog.node_id, node_id),
-        (FlowLog.log_level, log_level),
-        (FlowLog.log_source, log_source),
+        (FlowLog.cycle, filters.cycle),
+        (FlowLog.node_id, filters.node_id),
+        (FlowLog.log_level, filters.log_level),
+        (FlowLog.log_source, filters.log_source),
     ):
         if value is not None:
             statement = statement.where(column == value)
-    if after is not None:
-        statement = statement.where(FlowLog.id > after).order_by(FlowLog.id)
-    elif before is not None:
-        statement = statement.where(FlowLog.id < before).order_by(FlowLog.id.desc())
-    else:
-        statement = statement.order_by(FlowLog.id.desc())
-    return (await session.scalars(statement.offset(offset).limit(limit))).all()
+    if past is not None:
+        statement = statement.where(FlowLog.id > past if filters.ascending else FlowLog.id < past)
+    order = FlowLog.id if filters.ascending else FlowLog.id.desc()
+    return (await session.scalars(statement.order_by(order).offset(filters.offset).limit(limit))).all()
+
+
+async def get_log(session: AsyncSession, user_id: UUID, log_id: int) -> tuple[Flow, FlowLog]:
+    statement = select(Flow, FlowLog).join(Flow, Flow.id == FlowLog.flow_pk)
+    found = (await session.execute(statement.where(FlowLog.id == log_id, Flow.user_id == user_id))).first()
+    if found is None:
+        raise NotFound("log line", log_id)
+    return found[0], found[1]
+
+
+async def list_versions(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[FlowVersion]:
+    statement = select(FlowVersion).where(FlowVersion.flow_pk == flow.id)
+    if before is not None:
+        statement = statement.where(FlowVersion.version < before)
+    return (await session.scalars(statement.order_by(FlowVersion.version.desc()).limit(limit))).all()
+
+
+async def has_trades(session: AsyncSession, flow: Flow) -> bool:
+    return bool(await session.scalar(select(exists().where(Trade.flow_pk == flow.id))))

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from tradingflow.core.clock import Clock
+from tradingflow.core.errors import InvariantBroken
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.messages import (
     CycleMessage,
@@ -155,7 +156,9 @@ class Conductor:
         known = {graph.index[name]: outcome for name, outcome in stored.outcomes.items() if name in graph.index}
         step = live.state.restore(known)
         for delivery, message in waiting:
-            if isinstance(message, Signals) and message.source_node in graph.index:
+            if isinstance(message, Signals) and message.source_node not in graph.index:
+                self._handle(delivery, message, 1)
+            elif isinstance(message, Signals):
                 found = self._take_over(live, delivery, message)
                 step.ready += found.ready
                 step.skipped += found.skipped
@@ -167,7 +170,9 @@ class Conductor:
 
     def _take_over(self, live: LiveCycle, delivery: Delivery, message: Signals) -> Step:
         """Apply the ending a message tells of: ours, one already known, or one whose commit a crash cut off."""
-        index = live.graph.index[message.source_node]
+        index = live.graph.index.get(message.source_node)
+        if index is None:
+            raise InvariantBroken("unknown_node", f"version {live.version} has no node {message.source_node!r}")
         step = Step()
         if index not in live.state.outcomes:
             outcome = live.ended.pop(index, None) or self._adopt(live, index, message)

@@ -18,7 +18,6 @@ from tradingflow.py_worker.kit import (
     Json,
     MarketData,
     Missing,
-    NodeContext,
     NodeLogger,
     NodeState,
     Secrets,
@@ -129,28 +128,6 @@ class BufferedState:
 
 
 @dataclass(frozen=True)
-class RunContext:
-    """Implements `NodeContext`. Reading is free; what changes the world outside goes through a gate."""
-
-    flow_id: str
-    cycle: int
-    node_id: str
-    mode: str
-    idempotency_key: str
-    incoming: Sequence[Incoming]
-    clock: Clock
-    log: NodeLogger
-    state: NodeState
-    markets: MarketData
-    trades: TradeGateway
-    http: HttpClient
-    secrets: Secrets
-    code: CodeRunner
-    datasets: Datasets
-    approvals: Approvals
-
-
-@dataclass(frozen=True)
 class RunRecorder:
     """What one run leaves behind besides its outputs."""
 
@@ -158,33 +135,73 @@ class RunRecorder:
     state: BufferedState
 
 
-def make_context(
-    around: Surroundings, live: LiveCycle, index: int, incoming: Sequence[Incoming], recorder: RunRecorder
-) -> NodeContext:
-    node = live.graph.nodes[index]
+class RunContext:
+    """Implements `NodeContext` for node `index` of a live cycle.
 
-    async def barrier() -> None:
-        await live.inputs_durable(index)
+    Reading is free; what changes the world outside goes through a gate.
+    """
 
-    def gated(part: Any, name: str) -> Any:
-        return Missing(name) if part is None else Gated(part, barrier)
+    __slots__ = ("_around", "_index", "_live", "_recorder", "clock", "cycle", "flow_id", "incoming", "mode", "node_id")
 
-    trading = around.trading.gateway(live, node.id, around.markets) if around.trading else None
-    return RunContext(
-        flow_id=live.flow_id,
-        cycle=live.key[1],
-        node_id=node.id,
-        mode=live.mode,
-        idempotency_key=f"{live.key[0]}:{live.version}:{node_task_id(live.flow_id, live.key[1], node.id)}",
-        incoming=incoming,
-        clock=around.clock,
-        log=recorder.log,
-        state=recorder.state,
-        markets=around.markets,
-        trades=gated(trading, "trading"),
-        http=gated(around.http, "HTTP"),
-        secrets=around.secrets or cast("Secrets", Missing("stored credentials")),
-        code=around.code or cast("CodeRunner", Missing("the code sandbox")),
-        datasets=gated(around.datasets, "datasets"),
-        approvals=gated(around.approvals, "approvals"),
-    )
+    def __init__(
+        self, around: Surroundings, live: LiveCycle, index: int, incoming: Sequence[Incoming], recorder: RunRecorder
+    ) -> None:
+        self._around = around
+        self._live = live
+        self._index = index
+        self._recorder = recorder
+        self.clock = around.clock
+        self.flow_id = live.flow_id
+        self.cycle = live.key[1]
+        self.node_id = live.graph.nodes[index].id
+        self.mode = live.mode
+        self.incoming = incoming
+
+    @property
+    def idempotency_key(self) -> str:
+        task = node_task_id(self.flow_id, self.cycle, self.node_id)
+        return f"{self._live.key[0]}:{self._live.version}:{task}"
+
+    @property
+    def log(self) -> NodeLogger:
+        return self._recorder.log
+
+    @property
+    def state(self) -> NodeState:
+        return self._recorder.state
+
+    @property
+    def markets(self) -> MarketData:
+        return self._around.markets
+
+    @property
+    def trades(self) -> TradeGateway:
+        trading = self._around.trading
+        gateway = trading.gateway(self._live, self.node_id, self._around.markets) if trading else None
+        return cast("TradeGateway", self._gated(gateway, "trading"))
+
+    @property
+    def http(self) -> HttpClient:
+        return cast("HttpClient", self._gated(self._around.http, "HTTP"))
+
+    @property
+    def secrets(self) -> Secrets:
+        return self._around.secrets or cast("Secrets", Missing("stored credentials"))
+
+    @property
+    def code(self) -> CodeRunner:
+        return self._around.code or cast("CodeRunner", Missing("the code sandbox"))
+
+    @property
+    def datasets(self) -> Datasets:
+        return cast("Datasets", self._gated(self._around.datasets, "datasets"))
+
+    @property
+    def approvals(self) -> Approvals:
+        return cast("Approvals", self._gated(self._around.approvals, "approvals"))
+
+    async def _inputs_durable(self) -> None:
+        await self._live.inputs_durable(self._index)
+
+    def _gated(self, part: Any, name: str) -> Any:
+        return Missing(name) if part is None else Gated(part, self._inputs_durable)

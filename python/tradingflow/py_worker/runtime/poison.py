@@ -9,13 +9,14 @@ from collections.abc import Callable
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.dead_letters import REASON_HEADER
 from tradingflow.messaging.messages import Message, encode
 from tradingflow.messaging.partitions import Delivery
 from tradingflow.messaging.topology import CYCLES_DEAD, DELIVERY_TRIES, partition_queue
 
 log = get_logger(__name__)
 
-REASON_HEADER = "x-reason"
+
 MAX_REASON_CHARS = 500
 PAUSE_S = 0.1
 RETRY_S = 1.0

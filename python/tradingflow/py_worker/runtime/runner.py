@@ -20,9 +20,9 @@ from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.runtime.context import (
     BufferedState,
     CollectedLog,
+    RunContext,
     RunRecorder,
     Surroundings,
-    make_context,
 )
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.records import LogLine
@@ -90,7 +90,7 @@ class NodeRunner:
         incoming: list[Incoming],
         recorder: RunRecorder,
     ) -> dict[str, Json]:
-        context = make_context(self._around, live, node.index, incoming, recorder)
+        context = RunContext(self._around, live, node.index, incoming, recorder)
         try:
             async with asyncio.timeout(node.policy.timeout_s):
                 outputs = await self._types[node.type].execute(context, node.config, inputs)

@@ -1,0 +1,91 @@
+"""Cycles that run a part of the graph: a rerun from what failed, one node, downstream or upstream of it.
+
+Such a cycle is an ordinary one whose other node tasks are stored as ended before it starts: `completed` with the
+outputs it was given (attempt 0: nobody ran them), or `skipped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.core.errors import Conflict, InvalidInput
+from tradingflow.db.models import Cycle, Flow, NodeTask, Schedule
+from tradingflow.py_worker.control import terminate_open_cycles
+from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
+from tradingflow.py_worker.engine.graph import Graph
+from tradingflow.py_worker.flows import store
+
+Scope = Literal["downstream", "upstream", "node"]
+Outputs = Mapping[str, Mapping[str, Any]]
+
+
+async def start_cycle(
+    session: AsyncSession,
+    flow: Flow,
+    *,
+    trigger: str,
+    version: int,
+    now: datetime,
+    partitions: int,
+    given: Outputs | None = None,
+    left_out: Iterable[str] = (),
+) -> Cycle:
+    """Open the flow's next cycle now. Raises Conflict while one is open, unless the flow's overlap replaces it."""
+    schedule = await store.get_schedule(session, flow, lock=True)
+    await _make_room(session, flow, schedule, now)
+    number = schedule.next_cycle
+    schedule.next_cycle += 1
+    await open_cycles(session, [CycleStart(flow.id, number, version, now, trigger)], partitions)
+    for node_id, outputs in (given or {}).items():
+        session.add(_given_task(flow, number, node_id, "completed", dict(outputs), now))
+    for node_id in left_out:
+        session.add(_given_task(flow, number, node_id, "skipped", {}, now))
+    await session.flush()
+    return await store.get_cycle(session, flow, number)
+
+
+async def _make_room(session: AsyncSession, flow: Flow, schedule: Schedule, now: datetime) -> None:
+    if await store.count_open_cycles(session, flow):
+        if schedule.overlap != "replace":
+            raise Conflict("cycle_open", "the flow's last cycle is still open; wait for it or stop it")
+        await terminate_open_cycles(session, flow.id, "replaced", now)
+
+
+def _given_task(flow: Flow, cycle: int, node_id: str, status: str, outputs: dict[str, Any], now: datetime) -> NodeTask:
+    return NodeTask(
+        flow_pk=flow.id, cycle=cycle, node_id=node_id, status=status, attempt=0, outputs=outputs, finished_at=now
+    )
+
+
+async def completed_outputs(session: AsyncSession, flow: Flow, cycle: int) -> dict[str, dict[str, Any]]:
+    """Outputs of the tasks of a cycle that completed, by node."""
+    statement = select(NodeTask.node_id, NodeTask.outputs).where(
+        NodeTask.flow_pk == flow.id, NodeTask.cycle == cycle, NodeTask.status == "completed"
+    )
+    return {node_id: outputs or {} for node_id, outputs in await session.execute(statement)}
+
+
+def plan_part(
+    graph: Graph, scope: Scope, node_id: str, recorded: Outputs, inputs: Outputs
+) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
+    """What a partial run is given and what it leaves out. Raises InvalidInput naming a node without known outputs."""
+    if node_id not in graph.index:
+        raise InvalidInput("unknown_node", f"the flow has no node {node_id!r}")
+    root = graph.index[node_id]
+    scopes = {"downstream": graph.descendants([root]), "upstream": graph.ancestors([root]), "node": {root}}
+    runs = scopes[scope]
+    feeding = {edge.source for index in runs for edge in graph.nodes[index].incoming} - runs
+    given: dict[str, Mapping[str, Any]] = {}
+    for index in feeding:
+        name = graph.nodes[index].id
+        outputs = inputs.get(name, recorded.get(name))
+        if outputs is None:
+            raise InvalidInput("no_recorded_output", f"node {name!r} has no recorded output; give it in `inputs`")
+        given[name] = outputs
+    left_out = {node.id for node in graph.nodes if node.index not in runs and node.id not in given}
+    return given, left_out
