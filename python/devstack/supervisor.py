@@ -41,14 +41,16 @@ class Supervisor:
 
     def start(self, *processes: Supervised) -> None:
         """Start these side by side and watch them from now on; raises the first failure after all have tried."""
+        watchers = [
+            threading.Thread(target=self._watch, args=(process,), name=f"watch-{process.name}", daemon=True)
+            for process in processes
+        ]
+        self._watched += zip(processes, watchers, strict=True)  # first, so that an interrupted start is stopped, too
         with ThreadPoolExecutor(max_workers=len(processes) or 1) as pool:
             started = [pool.submit(self._start_timed, process) for process in processes]
-        for process in processes:
-            watcher = threading.Thread(target=self._watch, args=(process,), name=f"watch-{process.name}", daemon=True)
-            self._watched.append((process, watcher))
         for outcome in started:
             outcome.result()
-        for _, watcher in self._watched[-len(processes) :]:
+        for watcher in watchers:
             watcher.start()
 
     def stop(self) -> list[str]:

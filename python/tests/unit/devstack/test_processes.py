@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -154,6 +155,18 @@ def test_a_stopped_supervisor_starts_nothing_again(tmp_path: Path) -> None:
     supervisor.stop()
     assert not any(thread.name == "watch-sleeper" for thread in threading.enumerate())
     assert not any("again" in line for line in said)
+
+
+def test_what_is_still_starting_is_stopped_too(tmp_path: Path) -> None:
+    service = ServiceProcess("slow", FOREVER, directory=tmp_path, cwd=tmp_path, env={}, ready=lambda: False)
+    supervisor = Supervisor(lambda line: None)
+    with ThreadPoolExecutor(max_workers=1) as background:
+        starting = background.submit(supervisor.start, service)
+        assert eventually(lambda: service.is_alive)
+        supervisor.stop()
+        assert not service.is_alive
+        with pytest.raises(ServerFailed, match="ended while starting"):
+            starting.result()
 
 
 def test_what_a_killed_run_left_is_stopped_and_removed(tmp_path: Path) -> None:
