@@ -186,6 +186,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
     )
     op.create_table(
+        "vault_spend",
+        sa.Column("chain_id", sa.BigInteger(), nullable=False),
+        sa.Column("vault_address", EvmAddress(), nullable=False),
+        sa.Column("token", EvmAddress(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("spent", BaseUnits(), nullable=False),
+        sa.PrimaryKeyConstraint("chain_id", "vault_address", "token", "day", name=op.f("pk_vault_spend")),
+    )
+    op.create_table(
         "api_keys",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -542,6 +551,7 @@ def downgrade() -> None:
     op.drop_table("auth_sessions")
     op.drop_index("uq_api_keys_living_name", table_name="api_keys", postgresql_where="revoked_at IS NULL")
     op.drop_table("api_keys")
+    op.drop_table("vault_spend")
     op.drop_table("users")
     op.drop_index(
         "uq_transactions_live_slot",

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Waiting
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.relayer.transitions import TradeStatus, TransactionStatus
-from tradingflow.account_manager.trade import repository
+from tradingflow.account_manager.trade import repository, spending
 from tradingflow.account_manager.trade.plan import Plan, Planner
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import PURPOSE, Settlement, revert_reason
@@ -76,7 +77,11 @@ class TradeExecutor:
             return
         self._relayer.reached(Step.PLANNED)
         await self._relayer.ensure_nonces(trade.chain_id, plan.signer)
-        transaction = await self._prepare(trade, plan)
+        try:
+            transaction = await self._prepare(trade, plan)
+        except Refused as refusal:
+            await self._refuse(trade, refusal)
+            return
         if transaction is not None:
             self._relayer.reached(Step.PREPARED)
             await self._relayer.broadcast(transaction)
@@ -95,6 +100,7 @@ class TradeExecutor:
     async def _prepare(self, trade: Trade, plan: Plan) -> Transaction | None:
         """None when another executor was faster, or another trade of the vault is in flight."""
         intent = Intent(PURPOSE, trade.id, trade.chain_id)
+        now = self._relayer.clock.now()
         try:
             async with self._relayer.sessions() as session, session.begin():
                 await repository.lock(session, trade.id)
@@ -102,11 +108,12 @@ class TradeExecutor:
                     session,
                     trade.id,
                     TradeStatus.SUBMITTED,
-                    submitted_at=self._relayer.clock.now(),
+                    submitted_at=now,
                     min_amount_out=plan.min_amount_out,
                 )
                 if not moved:
                     return None
+                await spending.reserve(session, trade, now.date(), plan.policy)
                 transaction = await self._relayer.prepare(session, intent, plan.signer, plan.call, plan.fees)
                 self._relayer.reached(Step.PREPARED_BEFORE_COMMIT)
         except IntegrityError as conflict:
@@ -163,9 +170,17 @@ class TradeExecutor:
             return
         log.warning("nonce taken by a foreign transaction", trade_id=trade.id, nonce=attempts[-1].nonce)
         async with self._relayer.sessions() as session, session.begin():
-            await repository.lock(session, trade.id)
+            if not await self._is_current(session, trade, attempts[-1]):
+                return
             await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
-            await repository.move(session, trade.id, TradeStatus.REQUESTED)
+            if await repository.move(session, trade.id, TradeStatus.REQUESTED):
+                await spending.release(session, trade)
+
+    async def _is_current(self, session: AsyncSession, trade: Trade, latest: Transaction) -> bool:
+        """Lock the trade; False when another executor has settled it, replaced this attempt or started over."""
+        row = await repository.lock(session, trade.id)
+        attempts = await transactions.slot_attempts(session, PURPOSE, trade.id)
+        return row.status == TradeStatus.SUBMITTED and attempts[-1].id == latest.id
 
     # ------------------------------------------------------------------ getting a waiting attempt mined
 
@@ -198,8 +213,7 @@ class TradeExecutor:
     ) -> Transaction | None:
         try:
             async with self._relayer.sessions() as session, session.begin():
-                row = await repository.lock(session, trade.id)
-                if row.status != TradeStatus.SUBMITTED:
+                if not await self._is_current(session, trade, latest):
                     return None
                 if failure is not None:
                     await repository.amend(session, trade.id, failure_code=failure.code, failure_detail=failure.detail)

@@ -12,7 +12,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import estimate_gas, head_time
 from tradingflow.chain.uniswap import UniswapReader
-from tradingflow.chain.vault import LONGEST_DEADLINE, Swap, VaultContract
+from tradingflow.chain.vault import LONGEST_DEADLINE, Swap, TokenPolicy, VaultContract
 from tradingflow.core.errors import Refused
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.core.money import minus_bps
@@ -40,6 +40,7 @@ class Plan:
     call: Call
     fees: Fees
     min_amount_out: int
+    policy: TokenPolicy
 
 
 class Planner:
@@ -53,8 +54,11 @@ class Planner:
         """Raises Refused, or DependencyUnavailable when the chain cannot be asked."""
         client = self._client(trade)
         vault = VaultContract(client, trade.vault_address)
-        operator, min_amount_out, fees = await asyncio.gather(
-            vault.operator(), self._min_amount_out(trade), self._relayer.fees(trade.chain_id)
+        operator, policy, min_amount_out, fees = await asyncio.gather(
+            vault.operator(),
+            vault.token_policy(trade.token_in),
+            self._min_amount_out(trade),
+            self._relayer.fees(trade.chain_id),
         )
         signer = self._relayer.signers.of(operator.address).address
         timing = await self._timing(client)
@@ -65,7 +69,7 @@ class Planner:
             estimate_gas(client, sender=signer, to=trade.vault_address, data=data, block=timing.block),
         )
         call = Call(trade.vault_address, data, gas * GAS_HEADROOM_PERCENT // 100, expires_at=timing.deadline)
-        return Plan(signer, call, fees, min_amount_out)
+        return Plan(signer, call, fees, min_amount_out, policy)
 
     async def _min_amount_out(self, trade: Trade) -> int:
         """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with."""

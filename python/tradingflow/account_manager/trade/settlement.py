@@ -14,7 +14,7 @@ from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.relayer import Mined, Relayer
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.relayer.transitions import TradeStatus
-from tradingflow.account_manager.trade import repository
+from tradingflow.account_manager.trade import repository, spending
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.chain.client import CallReverted, ChainClient
 from tradingflow.chain.transactions import Receipt, block_hash, find_receipt, head_number, replay
@@ -110,6 +110,8 @@ class Settlement:
             row = await repository.lock(session, trade.id)
             if row.status != trade.status:
                 return  # another executor has moved it since we looked: what we found may be its doing
+            if row.status == TradeStatus.SUBMITTED and target is TradeStatus.FAILED:
+                await spending.release(session, row)
             if not await repository.move(session, trade.id, target, settled_at=self._relayer.clock.now(), **facts):
                 return
             if receipt is not None:

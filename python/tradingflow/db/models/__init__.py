@@ -1,13 +1,30 @@
 """All tables. Importing this package fills the one metadata Alembic compares with."""
 
-from tradingflow.db.models.account import ApiKey, AuthSession, Credential, RefreshToken, User, UserPreferences, Wallet
+from tradingflow.db.models.account import (
+    ApiKey,
+    AuthSession,
+    Credential,
+    RefreshToken,
+    User,
+    UserPreferences,
+    Wallet,
+)
 from tradingflow.db.models.base import Base
 from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
-from tradingflow.db.models.flow import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule
+from tradingflow.db.models.flow import (
+    Cycle,
+    DeadLetter,
+    Flow,
+    FlowLog,
+    FlowVersion,
+    NodeStateEntry,
+    NodeTask,
+    Schedule,
+)
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.models.portfolio import PricePoint, VaultValuation
 from tradingflow.db.models.token import Token
-from tradingflow.db.models.trade import Signer, Trade, Transaction
+from tradingflow.db.models.trade import Signer, Trade, Transaction, VaultSpend
 from tradingflow.db.models.vault import Vault, VaultDeployment
 
 __all__ = [
@@ -19,10 +36,12 @@ __all__ = [
     "ContractEvent",
     "Credential",
     "Cycle",
+    "DeadLetter",
     "Flow",
     "FlowLog",
     "FlowVersion",
     "MonitoredContract",
+    "NodeStateEntry",
     "NodeTask",
     "OutboxMessage",
     "PricePoint",
@@ -36,6 +55,7 @@ __all__ = [
     "UserPreferences",
     "Vault",
     "VaultDeployment",
+    "VaultSpend",
     "VaultValuation",
     "Wallet",
 ]

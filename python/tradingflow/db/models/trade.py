@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import CheckConstraint, Date, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingflow.db.models.base import Base, BigPk, CreatedAt, UpdatedAt, one_of
@@ -69,6 +69,18 @@ class Trade(Base):
     submitted_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
     finalized_at: Mapped[datetime | None]
+
+
+class VaultSpend(Base):
+    """What we have signed for on a UTC day: base units of one token sold by one vault. Never above the vault's cap."""
+
+    __tablename__ = "vault_spend"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    vault_address: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
+    token: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    spent: Mapped[int] = mapped_column(BaseUnits)
 
 
 class Signer(Base):
