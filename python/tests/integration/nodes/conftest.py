@@ -1,14 +1,20 @@
 """A real Uniswap market on a private chain."""
 
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import LocalMarket, deploy_market
+from tests.integration.local_server import LocalServer, server
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
+from tradingflow.outbound.client import GuardedHttp
+from tradingflow.py_worker.kit.testing import MemoryContext, MemorySecrets
+
+__all__ = ["LocalServer", "server"]
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -32,3 +38,11 @@ async def client(anvil: Anvil, market: LocalMarket) -> AsyncIterator[ChainClient
     client = ChainClient(settings)
     yield client
     await client.close()
+
+
+@pytest.fixture
+async def ctx() -> AsyncIterator[MemoryContext]:
+    """A node's context whose HTTP is the real guarded client, allowed to reach this machine's loopback address."""
+    http = GuardedHttp(allowed=[ip_network("127.0.0.1/32")])
+    yield MemoryContext(http=http, secrets=MemorySecrets({"key": "sekret-123"}))
+    await http.close()

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from aiohttp import web
 
-from tests.integration.outbound.conftest import LocalServer
+from tests.integration.local_server import LocalServer
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused, TradingFlowError
 from tradingflow.outbound.client import GuardedHttp
 

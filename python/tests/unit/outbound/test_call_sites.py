@@ -6,28 +6,10 @@ from pathlib import Path
 import tradingflow
 
 ROOT = Path(tradingflow.__file__).parent
-CLIENTS = frozenset(
-    [
-        "aiohttp",
-        "httpx",
-        "httpcore",
-        "requests",
-        "urllib",
-        "urllib3",
-        "http",
-        "socket",
-        "websockets",
-        "ftplib",
-        "smtplib",
-        "telnetlib",
-        "ccxt",
-        "openai",
-        "feedparser",
-        "gspread",
-        "subprocess",
-        "asyncio.open_connection",
-    ]
-)
+CLIENTS = frozenset({
+    "aiohttp", "httpx", "httpcore", "requests", "urllib.request", "urllib3", "http.client", "socket", "websockets",
+    "ftplib", "smtplib", "telnetlib", "ccxt", "openai", "feedparser", "gspread", "subprocess", "asyncio.open_connection",
+})  # fmt: skip
 # Talks to addresses an operator configured, or not at all; none of these modules takes a URL from a user.
 KNOWN = {
     "outbound/client.py": {"httpx", "socket"},
@@ -37,6 +19,7 @@ KNOWN = {
     "py_worker/sandbox/wall.py": {"socket"},
     "py_worker/sandbox/runner.py": {"socket", "subprocess"},
     "py_worker/sandbox/jail.py": {"subprocess"},
+    "py_worker/kit/providers.py": {"httpx"},
     "py_worker/kit/exchanges.py": {"ccxt"},
     "py_worker/nodes/ai_model_node.py": {"httpx", "openai"},
     "py_worker/nodes/rss_listener_node.py": {"feedparser"},

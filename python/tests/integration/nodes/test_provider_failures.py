@@ -1,0 +1,150 @@
+"""Every node that asks a server: what it does when the server is busy, broken, silent, mad or endless."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.integration.local_server import LocalServer
+from tradingflow.core.errors import DependencyUnavailable, Refused, TooManyRequests, TradingFlowError
+from tradingflow.outbound.client import GuardedHttp, HttpResponse
+from tradingflow.py_worker.kit import node_types
+from tradingflow.py_worker.kit.testing import MemoryContext
+
+KEY = {"$secret": "key"}
+# type: (config for a server at {base}, inputs)
+ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "http_request_node": ({"url": "{base}/x", "authorization": KEY}, {}),
+    "webhook_sender_node": ({"url": "{base}/x", "signing_secret": KEY}, {"data": 1}),
+    "telegram_sender_node": ({"api_url": "{base}", "bot_token": KEY, "chat_id": "1"}, {"message": "hi"}),
+    "price_node": ({"base_url": "{base}", "coin_id": "ethereum", "api_key": KEY}, {}),
+    "binance_price_node": ({"base_url": "{base}", "symbol": "ETHUSDT"}, {}),
+    "rss_listener_node": ({"feed_url": "{base}/feed"}, {}),
+    "x_listener_node": ({"api_url": "{base}", "account": "a", "bearer_token": KEY}, {}),
+    "ai_model_node": ({"base_url": "{base}", "model": "m", "prompt": "p", "api_key": KEY}, {}),
+}
+TAKES_ANY_BODY = {"http_request_node", "webhook_sender_node"}
+URL_FIELDS = {"url", "base_url", "api_url", "feed_url", "endpoint"}
+asking = pytest.mark.parametrize("kind", ASKING)
+
+
+async def run(ctx: MemoryContext, server: LocalServer, kind: str) -> Any:
+    config, inputs = ASKING[kind]
+    base = server.url("").rstrip("/")
+    filled = {key: value.replace("{base}", base) if isinstance(value, str) else value for key, value in config.items()}
+    return await node_types()[kind].execute(ctx, filled, inputs)
+
+
+def answer_with(server: LocalServer, status: int, body: bytes = b"", **headers: str) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=body, headers=headers)
+
+    server.answer = answer
+
+
+def test_no_node_that_takes_an_address_is_left_out() -> None:
+    taking = {name for name, node in node_types().items() if URL_FIELDS & node.Params.model_fields.keys()}
+    assert taking <= ASKING.keys()
+
+
+@asking
+async def test_a_busy_server_is_a_retryable_error(ctx: MemoryContext, server: LocalServer, kind: str) -> None:
+    answer_with(server, 429, b'{"parameters": {"retry_after": 3600}}', **{"retry-after": "3600"})
+    with pytest.raises(TooManyRequests) as busy:
+        await run(ctx, server, kind)
+    assert busy.value.retryable
+
+
+@asking
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_broken_server_is_a_retryable_error(
+    ctx: MemoryContext, server: LocalServer, kind: str, status: int
+) -> None:
+    answer_with(server, status, b"<html>sorry</html>")
+    with pytest.raises(TradingFlowError) as failed:
+        await run(ctx, server, kind)
+    assert failed.value.retryable
+
+
+@asking
+async def test_a_refusal_is_not_worth_a_retry_and_shows_no_secret(
+    ctx: MemoryContext, server: LocalServer, kind: str
+) -> None:
+    answer_with(server, 403, b'{"ok": false, "description": "no"}')
+    with pytest.raises(TradingFlowError) as refused:
+        await run(ctx, server, kind)
+    assert not refused.value.retryable
+    assert "sekret" not in str(refused.value)
+
+
+@asking
+@pytest.mark.parametrize("body", [b"", b"no json", b"[]", b"{}", b'{"data": 5}', b"[[1]]", b"\xff\xfe", b"[" * 50_000])
+async def test_a_server_that_talks_nonsense_is_said_to(
+    ctx: MemoryContext, server: LocalServer, kind: str, body: bytes
+) -> None:
+    answer_with(server, 200, body, **{"content-type": "application/json"})
+    if kind in TAKES_ANY_BODY:
+        assert (await run(ctx, server, kind)).signals()["response"]["status"] == 200
+    elif kind == "binance_price_node" and body in (b"[]", b"{}"):
+        assert (await run(ctx, server, kind)).signals()["price_data"]["kline_data"] == []
+    else:
+        with pytest.raises(TradingFlowError, match=r"provider_malformed|provider_failed|provider_refused|no_answer"):
+            await run(ctx, server, kind)
+
+
+@asking
+async def test_an_endless_answer_is_cut_off(ctx: MemoryContext, server: LocalServer, kind: str) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b" " * 1_000_000)
+        except ConnectionError:
+            return response
+
+    server.answer = endless
+    with pytest.raises(DependencyUnavailable, match="http_too_large"):
+        await run(ctx, server, kind)
+
+
+class Impatient:
+    """The guarded client, giving up sooner than a node would."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner: GuardedHttp = inner
+
+    async def request(self, *args: Any, **options: Any) -> HttpResponse:
+        return await self._inner.request(*args, **{**options, "timeout_s": 0.1})
+
+
+@asking
+async def test_a_silent_server_is_given_up(ctx: MemoryContext, server: LocalServer, kind: str) -> None:
+    done = asyncio.Event()
+
+    async def silent(_: web.Request) -> web.Response:
+        await done.wait()
+        return web.Response()
+
+    server.answer = silent
+    ctx.http = Impatient(ctx.http)
+    with pytest.raises(DependencyUnavailable, match="http_timeout"):
+        await run(ctx, server, kind)
+    done.set()
+
+
+@asking
+async def test_no_node_reaches_an_address_inside(server: LocalServer, kind: str) -> None:
+    """The same nodes with the client as production has it."""
+    http = GuardedHttp()
+    ctx = MemoryContext(http=http, secrets=_AnySecret())
+    with pytest.raises(Refused, match="address_forbidden"):
+        await run(ctx, server, kind)
+    await http.close()
+    assert server.asked == []
+
+
+class _AnySecret:
+    async def reveal(self, _: object) -> str:
+        return "x"
