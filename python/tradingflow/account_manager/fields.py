@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address, parse_hash32
 from tradingflow.core.money import parse_base_units
 
 T = TypeVar("T")
-# PostgreSQL's bigint; chain ids and block numbers beyond it do not exist.
-MAX_BIGINT = 2**63 - 1
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}", re.ASCII)
+# What every JSON reader keeps exactly; chain ids and block numbers beyond it do not exist.
+MAX_SAFE_INTEGER = 2**53 - 1
 
 
 def _speaking(parse: Callable[[str], T]) -> Callable[[object], T]:
@@ -31,37 +33,59 @@ def _speaking(parse: Callable[[str], T]) -> Callable[[object], T]:
     return validate
 
 
+def _rfc3339(value: object) -> object:
+    """Pydantic would also take numbers, as seconds or milliseconds by their size."""
+    if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
+        raise ValueError("must be a time like 2030-01-01T00:00:00Z")
+    return value
+
+
 def _plain(value: Decimal) -> str:
     """Without exponent and without trailing zeros."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_ADDRESS_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$", "description": "20 bytes, EIP-55 checksum"}
+)
+_HASH_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$", "description": "32 bytes"})
+_BASE_UNITS_SCHEMA = WithJsonSchema(
+    {"type": "string", "pattern": "^[0-9]{1,78}$", "description": "whole base units, at most 2^256 - 1"}
+)
+
 EvmAddressField = Annotated[
     str,
     BeforeValidator(_speaking(parse_address)),
-    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$", "description": "20 bytes, EIP-55 checksum"}),
+    _ADDRESS_SCHEMA,
 ]
 Hash32Field = Annotated[
     str,
     BeforeValidator(_speaking(parse_hash32)),
-    WithJsonSchema({"type": "string", "pattern": "^0x[0-9a-fA-F]{64}$", "description": "32 bytes"}),
+    _HASH_SCHEMA,
 ]
 BaseUnitsField = Annotated[
     int,
-    BeforeValidator(lambda v: v if isinstance(v, int) and not isinstance(v, bool) else _speaking(parse_base_units)(v)),
+    BeforeValidator(_speaking(parse_base_units)),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": "^[0-9]{1,78}$", "description": "whole base units, at most 2^256 - 1"}
-    ),
+    _BASE_UNITS_SCHEMA,
 ]
+# The same as an answer gives them: ours already, so there is nothing to check.
+EvmAddressText = Annotated[str, _ADDRESS_SCHEMA]
+Hash32Text = Annotated[str, _HASH_SCHEMA]
+BaseUnitsText = Annotated[int, PlainSerializer(str, return_type=str), _BASE_UNITS_SCHEMA]
 DecimalField = Annotated[
     Decimal,
     PlainSerializer(_plain, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "description": "exact decimal number"}),
 ]
-ChainId = Annotated[int, Field(gt=0, le=MAX_BIGINT, description="EIP-155 chain id")]
-BlockNumber = Annotated[int, Field(ge=0, le=MAX_BIGINT)]
+Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(_rfc3339),
+    WithJsonSchema({"type": "string", "format": "date-time", "description": "RFC 3339, with its offset from UTC"}),
+]
+ChainId = Annotated[int, Field(gt=0, le=MAX_SAFE_INTEGER, description="EIP-155 chain id")]
+BlockNumber = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER)]
 
 
 class RequestModel(BaseModel):

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.price.pools import PoolPrices
+from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.access_token import TokenSigner
 from tradingflow.core.clock import Clock
@@ -32,6 +33,7 @@ class Parts:
     jobs: JobQueue
     revoked: RevokedSessions
     sealer: Sealer
+    limits: RateLimits
 
     def chain(self, chain_id: int) -> ChainClient:
         """Raises InvalidInput for a chain we do not serve, naming those we do."""

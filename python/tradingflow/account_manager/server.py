@@ -21,6 +21,7 @@ from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
 from tradingflow.account_manager.price.pools import PoolPrices
+from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.endpoints import router as token_router
 from tradingflow.account_manager.trade.endpoints import router as trade_router
 from tradingflow.account_manager.user.endpoints import router as user_router
@@ -95,7 +96,8 @@ async def _wire(
     reads = make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
     revoked = RevokedSessions(engine, settings.access_token_ttl_s, clock)
     verifier = TokenVerifier(signer.jwks(), settings.jwt_issuer, clock)
-    app.state.authenticator = LocalAuthenticator(verifier, revoked, reads, clock)
+    limits = RateLimits(settings, redis)
+    app.state.authenticator = LocalAuthenticator(verifier, revoked, reads, clock, limits)
     app.state.parts = Parts(
         settings=settings,
         clock=clock,
@@ -108,6 +110,7 @@ async def _wire(
         jobs=jobs,
         revoked=revoked,
         sealer=Sealer(settings.credentials_key.get_secret_value()),
+        limits=limits,
     )
     readiness.update(_checks(engine, redis, broker, chains))
     await stack.enter_async_context(_background(OutboxRelay(engine, LANE, _publisher(broker)).run(), "outbox relay"))
@@ -154,7 +157,9 @@ async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterat
 
 def main() -> None:
     settings = AccountManagerSettings()
-    configure_logging("account_manager", settings.log_level, json=settings.log_format == "json")
+    configure_logging(
+        "account_manager", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir
+    )
     serve(create_app(settings), settings.account_manager_host, settings.account_manager_port)
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -83,7 +83,7 @@ def _install_health(app: FastAPI, readiness: dict[str, Check]) -> None:
         body = Readiness(status="ok" if healthy else "unavailable", checks=checks)
         return JSONResponse(body.model_dump(), 200 if healthy else 503)
 
-    @app.get("/metrics", tags=["operation"])
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

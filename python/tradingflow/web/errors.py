@@ -51,6 +51,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:
+            return JSONResponse({"error": "invalid_request", "detail": str(error.detail)}, 422)
         words = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
         code = words.get(error.status_code, "http_error")
         return JSONResponse({"error": code, "detail": str(error.detail)}, error.status_code, error.headers)

@@ -112,6 +112,7 @@ def settings(
         rabbitmq_url=SecretStr(rabbitmq_url),
         chains=(chain_settings,),
         cycle_partitions=2,
+        sign_in_limit="1000/minute",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -169,3 +171,25 @@ async def test_a_cursor_that_no_page_handed_out_is_a_422(alice: Session, cursor:
     for path in ("/trades", f"/events?chain_id={CHAIN_ID}"):
         answer = await alice.http.get(path, params={"cursor": cursor, "chain_id": CHAIN_ID}, headers=alice.headers)
         assert (answer.status_code, answer.json()["error"]) == (422, "invalid_cursor")
+
+
+async def test_trades_are_exported_as_csv_without_formulas(
+    alice: Session, flow: UUID, sessions: SessionFactory
+) -> None:
+    async with sessions.begin() as session:
+        session.add_all(trade(alice.user_id, flow, n, node_id="=HYPERLINK(1)") for n in range(700))
+    answer = await alice.get("/trades/export", status="completed")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [int(row["cycle"]) for row in rows] == list(range(699, -1, -1))
+    assert rows[0]["node_id"] == "'=HYPERLINK(1)"
+    assert rows[0]["amount_in"] == str(2 * 10**18)
+
+
+async def test_tokens_are_found_by_symbol_name_and_address(alice: Session, sessions: SessionFactory) -> None:
+    async with sessions.begin() as session:
+        session.add(Token(chain_id=CHAIN_ID, address=BASE, symbol="WETH", name="Wrapped Ether", decimals=18))
+        session.add(Token(chain_id=CHAIN_ID, address=QUOTE, symbol="WETHX", name="100%", decimals=6))
+    for text, expected in (("weth", [BASE, QUOTE]), ("wrapped", [BASE]), (BASE, [BASE]), ("%", []), ("100%", [QUOTE])):
+        found = (await alice.get("/token/search", q=text)).json()
+        assert [t["address"] for t in found] == expected, text

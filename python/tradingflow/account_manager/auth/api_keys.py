@@ -44,7 +44,7 @@ async def create(
         wallet_address=principal.wallet,
         name=request.name,
         hash=hash_secret(key),
-        scopes=sorted(request.scopes),
+        scopes=sorted(set(request.scopes)),
         created_at=now,
         expires_at=now + timedelta(days=request.expires_in_days),
     )

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from tradingflow.account_manager.auth.siwe import MAX_MESSAGE_BYTES
-from tradingflow.account_manager.fields import ChainId, EvmAddressField, RequestModel, ResponseModel
+from tradingflow.account_manager.fields import ChainId, EvmAddressField, EvmAddressText, RequestModel, ResponseModel
 
 # A contract wallet may answer for many keys: signatures of several kilobytes are in use.
 MAX_SIGNATURE_HEX = 2 + 2 * 16_384
@@ -51,7 +51,7 @@ class JwksResponse(ResponseModel):
 
 class SessionResponse(ResponseModel):
     id: UUID
-    wallet_address: EvmAddressField
+    wallet_address: EvmAddressText
     client: str | None = Field(description="What the signing-in program called itself")
     created_at: datetime
     last_used_at: datetime
@@ -63,7 +63,7 @@ class ApiKeyRequest(RequestModel):
     """`scopes`: `read` looks, `trade` also changes; an API key never manages the account itself."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[\w .:@-]+$")
-    scopes: frozenset[Literal["read", "trade"]] = Field(min_length=1)
+    scopes: tuple[Literal["read", "trade"], ...] = Field(min_length=1, max_length=2)
     expires_in_days: int = Field(ge=1, le=365)
 
 

@@ -36,6 +36,7 @@ class AuthService:
     async def issue_nonce(self, address: str, chain_id: int, statement: str = siwe.STATEMENT) -> NonceResponse:
         """A nonce that only proves what `statement` says. Raises InvalidInput for a chain we do not serve."""
         self._settings.chain(chain_id)
+        await self._parts.limits.count(self._parts.limits.sign_in, address)
         now = self._parts.clock.now()
         nonce = await self._nonces.issue(siwe.Proof(address, chain_id, _purpose(statement)))
         return NonceResponse(

@@ -13,7 +13,7 @@ from tradingflow.account_manager.pagination import Cursor, Limit, Page
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/events", tags=["events"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 404)})
+router = APIRouter(prefix="/events", tags=["events"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404)})
 
 
 @router.get("")

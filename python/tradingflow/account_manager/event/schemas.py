@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tradingflow.account_manager.fields import EvmAddressField, Hash32Field, ResponseModel
+from tradingflow.account_manager.fields import EvmAddressText, Hash32Text, ResponseModel
 
 
 class EventResponse(ResponseModel):
@@ -14,10 +14,10 @@ class EventResponse(ResponseModel):
 
     chain_id: int
     block_number: int
-    block_hash: Hash32Field
+    block_hash: Hash32Text
     log_index: int
-    transaction_hash: Hash32Field
-    address: EvmAddressField
+    transaction_hash: Hash32Text
+    address: EvmAddressText
     kind: str
     name: str | None
     args: dict[str, Any] | None

@@ -1,18 +1,40 @@
 from __future__ import annotations
 
-from fastapi import APIRouter
+from datetime import timedelta
+from typing import Annotated
 
-from tradingflow.account_manager.dependencies import TheParts, Transaction
+from fastapi import APIRouter, Query
+
+from tradingflow.account_manager.dependencies import Reads, TheParts
+from tradingflow.account_manager.fields import Moment
 from tradingflow.account_manager.portfolio import service
-from tradingflow.account_manager.portfolio.schemas import PortfolioResponse
-from tradingflow.account_manager.vault import repository as vaults
+from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, ValuePoint
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/portfolio", tags=["portfolio"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 503)})
+router = APIRouter(
+    prefix="/portfolio", tags=["portfolio"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 503)}
+)
+
+DEFAULT_RANGE = timedelta(days=7)
+DAY_S = 86_400
 
 
 @router.get("")
-async def read_portfolio(user: CurrentUser, parts: TheParts, session: Transaction) -> PortfolioResponse:
-    """Balances and values of all the caller's vaults."""
-    return await service.value_all(session, parts, await vaults.vaults_of(session, user.user_id))
+async def read_portfolio(user: CurrentUser, parts: TheParts, session: Reads) -> PortfolioResponse:
+    """Balances and values of all the caller's vaults, at most a few seconds old: see `as_of`."""
+    return await service.value_all(session, parts, user.user_id)
+
+
+@router.get("/history")
+async def read_portfolio_history(
+    user: CurrentUser,
+    parts: TheParts,
+    session: Reads,
+    since: Annotated[Moment | None, Query(description="Inclusive; default: seven days before `until`")] = None,
+    until: Annotated[Moment | None, Query(description="Exclusive; default: now")] = None,
+    step_s: Annotated[int, Query(ge=1, le=30 * DAY_S, description="One point a vault and step")] = 3600,
+) -> list[ValuePoint]:
+    """Values over time, the last one of each step, oldest first; at most 5,000 points."""
+    end = until or parts.clock.now()
+    return await service.history(session, user.user_id, since or end - DEFAULT_RANGE, end, step_s)

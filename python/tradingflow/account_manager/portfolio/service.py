@@ -4,33 +4,93 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from itertools import groupby
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.parts import Parts
-from tradingflow.account_manager.portfolio.schemas import ChainTotal, PortfolioResponse, Position, VaultPortfolio
+from tradingflow.account_manager.portfolio import repository
+from tradingflow.account_manager.portfolio.schemas import (
+    ChainTotal,
+    PortfolioResponse,
+    Position,
+    ValuePoint,
+    VaultPortfolio,
+)
 from tradingflow.account_manager.price.pools import TokenPrice
 from tradingflow.account_manager.token import service as tokens
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.chain.client import ChainClient
-from tradingflow.core.errors import Refused
+from tradingflow.core.errors import InvalidInput, Refused
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
-from tradingflow.db.models import Token, Vault
+from tradingflow.db.models import Token, Vault, VaultValuation
 
 NATIVE_DECIMALS = 18
+# A front end that polls shall not make every poll a dozen calls to the chain.
+MAX_AGE = timedelta(seconds=5)
+MAX_POINTS = 5_000
 
 
-async def value_all(session: AsyncSession, parts: Parts, owned: list[Vault]) -> PortfolioResponse:
-    """Every vault of a user. One at a time: the session is one connection."""
-    valued = [await value_vault(session, parts, vault) for vault in owned]
+async def value_all(reads: AsyncSession, parts: Parts, user_id: UUID) -> PortfolioResponse:
+    """Every vault of a user, from valuations of the last MAX_AGE; older ones are taken anew and kept."""
+    since = parts.clock.now() - MAX_AGE
+    valued = []
+    for vault, stored in await repository.newest(reads, user_id):
+        if stored is not None and stored.taken_at > since:
+            valued.append(_from_stored(vault, stored))
+        else:
+            async with parts.sessions() as session, session.begin():
+                valued.append(await value_vault(session, parts, vault))
     return PortfolioResponse(vaults=valued, totals=_totals(valued))
 
 
+async def history(
+    reads: AsyncSession, user_id: UUID, since: datetime, until: datetime, step_s: int
+) -> list[ValuePoint]:
+    """What vaults were worth over time, at most MAX_POINTS points. Raises InvalidInput for a range without end."""
+    if since >= until:
+        raise InvalidInput("invalid_range", "`since` must lie before `until`")
+    rows = await repository.history(reads, user_id, since, until, step_s, MAX_POINTS)
+    return [
+        ValuePoint(
+            chain_id=vault.chain_id,
+            vault=vault.address,
+            as_of=stored.taken_at,
+            block_number=stored.block_number,
+            quote_token=stored.quote_token,
+            value=stored.value,
+            reason=stored.reason,
+        )
+        for vault, stored in rows
+    ]
+
+
+def _from_stored(vault: Vault, stored: VaultValuation) -> VaultPortfolio:
+    return VaultPortfolio(
+        chain_id=vault.chain_id,
+        vault=vault.address,
+        block_number=stored.block_number,
+        as_of=stored.taken_at,
+        quote_token=stored.quote_token,
+        quote_symbol=stored.quote_symbol,
+        positions=[Position.model_validate(position) for position in stored.positions],
+        value=stored.value,
+        reason=stored.reason,
+    )
+
+
 async def value_vault(session: AsyncSession, parts: Parts, vault: Vault) -> VaultPortfolio:
+    """Balances and values of a vault now; the valuation is kept for its history."""
+    valued = await _read_vault(session, parts, vault)
+    await repository.keep(session, vault.id, valued, parts.clock.now())
+    return valued
+
+
+async def _read_vault(session: AsyncSession, parts: Parts, vault: Vault) -> VaultPortfolio:
     """Balances and values at the latest block, all at that one block."""
     client = parts.chain(vault.chain_id)
     prices = parts.prices[vault.chain_id]

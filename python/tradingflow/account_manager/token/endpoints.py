@@ -1,18 +1,19 @@
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from tradingflow.account_manager.dependencies import Reads, TheParts, Transaction
 from tradingflow.account_manager.fields import ChainId
 from tradingflow.account_manager.pagination import Cursor, Limit, Page
-from tradingflow.account_manager.token import service
-from tradingflow.account_manager.token.schemas import TokenRequest, TokenResponse
+from tradingflow.account_manager.token import repository, service
+from tradingflow.account_manager.token.schemas import TokenBatchRequest, TokenRequest, TokenResponse
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/token", tags=["tokens"], responses={s: ERROR_RESPONSES[s] for s in (401, 403)})
+router = APIRouter(prefix="/token", tags=["tokens"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
 
 
 @router.post("/", status_code=201, responses={503: ERROR_RESPONSES[503]})
@@ -29,6 +30,27 @@ async def list_tokens(
     """Registered tokens of a chain, in the order of their addresses."""
     parts.settings.chain(chain_id)
     return await service.list_chain(session, chain_id, cursor, limit)
+
+
+@router.post("/batch", status_code=201, responses={503: ERROR_RESPONSES[503]})
+async def register_tokens(
+    body: TokenBatchRequest, user: CurrentUser, parts: TheParts, session: Transaction
+) -> list[TokenResponse]:
+    """Register several tokens of a chain, in the order asked; those known already are not read again."""
+    known = await service.ensure(session, parts, body.chain_id, list(dict.fromkeys(body.addresses)))
+    return [TokenResponse.model_validate(known[address]) for address in body.addresses]
+
+
+@router.get("/search")
+async def search_tokens(
+    user: CurrentUser,
+    session: Reads,
+    q: Annotated[str, Query(min_length=1, max_length=64, pattern=r"^[\x20-\x7e]+$")],
+    chain_id: Annotated[ChainId | None, Query()] = None,
+    limit: Limit = 50,
+) -> list[TokenResponse]:
+    """Registered tokens by address, or by the beginning of symbol or name."""
+    return [TokenResponse.model_validate(t) for t in await repository.search(session, q, chain_id, limit)]
 
 
 @router.get("/{token_id}", responses={404: ERROR_RESPONSES[404]})

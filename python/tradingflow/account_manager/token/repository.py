@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.token.metadata import TokenMetadata
+from tradingflow.core.errors import InvalidInput
+from tradingflow.core.evm import parse_address
 from tradingflow.db.models import Token
 
 
@@ -39,3 +41,19 @@ async def page(session: AsyncSession, chain_id: int, after: str | None, limit: i
     if after is not None:
         statement = statement.where(Token.address > after)
     return list(await session.scalars(statement))
+
+
+async def search(session: AsyncSession, text: str, chain_id: int | None, limit: int) -> list[Token]:
+    """By address, or by the beginning of symbol or name, shorter symbols first."""
+    statement = select(Token).where(_matches(text))
+    if chain_id is not None:
+        statement = statement.where(Token.chain_id == chain_id)
+    order = (func.length(func.coalesce(Token.symbol, "")), Token.symbol, Token.chain_id, Token.address)
+    return list(await session.scalars(statement.order_by(*order).limit(limit)))
+
+
+def _matches(text: str) -> ColumnElement[bool]:
+    try:
+        return Token.address == parse_address(text)
+    except InvalidInput:
+        return or_(Token.symbol.istartswith(text, autoescape=True), Token.name.istartswith(text, autoescape=True))

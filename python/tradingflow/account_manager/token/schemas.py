@@ -3,7 +3,9 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from tradingflow.account_manager.fields import ChainId, EvmAddressField, RequestModel, ResponseModel
+from pydantic import Field
+
+from tradingflow.account_manager.fields import ChainId, EvmAddressField, EvmAddressText, RequestModel, ResponseModel
 
 
 class TokenRequest(RequestModel):
@@ -11,12 +13,17 @@ class TokenRequest(RequestModel):
     address: EvmAddressField
 
 
+class TokenBatchRequest(RequestModel):
+    chain_id: ChainId
+    addresses: tuple[EvmAddressField, ...] = Field(min_length=1, max_length=50)
+
+
 class TokenResponse(ResponseModel):
     """`symbol`, `name` and `decimals` are null when the contract does not say."""
 
     id: UUID
     chain_id: int
-    address: EvmAddressField
+    address: EvmAddressText
     symbol: str | None
     name: str | None
     decimals: int | None

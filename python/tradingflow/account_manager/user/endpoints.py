@@ -24,7 +24,7 @@ from tradingflow.account_manager.user.wallets import WalletService
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import ERROR_RESPONSES
 
-router = APIRouter(prefix="/users/me", tags=["account"], responses={s: ERROR_RESPONSES[s] for s in (401, 403)})
+router = APIRouter(prefix="/users/me", tags=["account"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
 _CONFLICT = {409: ERROR_RESPONSES[409]}
 _NOT_FOUND = {404: ERROR_RESPONSES[404]}
 

@@ -8,11 +8,11 @@ from pydantic import Field, SecretStr
 
 from tradingflow.account_manager.auth.schemas import MAX_SIGNATURE_HEX
 from tradingflow.account_manager.auth.siwe import MAX_MESSAGE_BYTES
-from tradingflow.account_manager.fields import ChainId, EvmAddressField, RequestModel, ResponseModel
+from tradingflow.account_manager.fields import ChainId, EvmAddressField, EvmAddressText, RequestModel, ResponseModel
 
 
 class WalletResponse(ResponseModel):
-    address: EvmAddressField
+    address: EvmAddressText
     created_at: datetime
 
 
@@ -20,7 +20,7 @@ class UserResponse(ResponseModel):
     """`wallet` is the one this session signed in with."""
 
     id: UUID
-    wallet: EvmAddressField
+    wallet: EvmAddressText
     wallets: list[WalletResponse]
     created_at: datetime
 

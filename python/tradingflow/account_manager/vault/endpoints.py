@@ -32,7 +32,7 @@ from tradingflow.web.errors import ERROR_RESPONSES
 DEPLOY_TASK = "vault.deploy"
 
 router = APIRouter(
-    prefix="/evm/vaults", tags=["vaults"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 404, 409, 503)}
+    prefix="/evm/vaults", tags=["vaults"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404, 409, 503)}
 )
 
 

@@ -7,11 +7,14 @@ from uuid import UUID
 from pydantic import Field
 
 from tradingflow.account_manager.fields import (
-    MAX_BIGINT,
+    MAX_SAFE_INTEGER,
     BaseUnitsField,
+    BaseUnitsText,
     ChainId,
     EvmAddressField,
-    Hash32Field,
+    EvmAddressText,
+    Hash32Text,
+    Moment,
     RequestModel,
     ResponseModel,
 )
@@ -34,10 +37,10 @@ class DeploymentResponse(ResponseModel):
     task_id: UUID = Field(validation_alias="id")
     request_key: str
     chain_id: int
-    owner_address: EvmAddressField
-    predicted_address: EvmAddressField
+    owner_address: EvmAddressText
+    predicted_address: EvmAddressText
     status: Literal["queued", "signed", "broadcast", "mined", "verified", "failed"]
-    transaction_hash: Hash32Field | None
+    transaction_hash: Hash32Text | None
     failure_code: str | None
     failure_detail: str | None
     created_at: datetime
@@ -45,28 +48,28 @@ class DeploymentResponse(ResponseModel):
 
 
 class AcceptedDeployment(DeploymentResponse):
-    gas_estimate: BaseUnitsField | None = Field(default=None, description="Gas units the deployment will use")
+    gas_estimate: BaseUnitsText | None = Field(default=None, description="Gas units the deployment will use")
 
 
 class OperatorResponse(ResponseModel):
     """The address to allow as operator in a vault's policy."""
 
     chain_id: int
-    operator: EvmAddressField
+    operator: EvmAddressText
 
 
 class TokenRules(ResponseModel):
     """What the operator may sell of a token; 2^256 - 1 means no cap."""
 
-    token: EvmAddressField
+    token: EvmAddressText
     allowed: bool
-    per_trade_cap: BaseUnitsField
-    per_day_cap: BaseUnitsField
-    spent_today: BaseUnitsField
+    per_trade_cap: BaseUnitsText
+    per_day_cap: BaseUnitsText
+    spent_today: BaseUnitsText
 
 
 class RouterRule(ResponseModel):
-    router: EvmAddressField
+    router: EvmAddressText
     kind: int
 
 
@@ -74,12 +77,12 @@ class VaultResponse(ResponseModel):
     """A vault's settings as of `block_number`."""
 
     chain_id: int
-    address: EvmAddressField
-    owner_address: EvmAddressField
-    factory: EvmAddressField
+    address: EvmAddressText
+    owner_address: EvmAddressText
+    factory: EvmAddressText
     created_block: int
     block_number: int
-    operator: EvmAddressField | None
+    operator: EvmAddressText | None
     operator_expires_at: datetime | None
     paused: bool
     cooldown_s: int
@@ -90,9 +93,9 @@ class VaultResponse(ResponseModel):
 
 class VaultSummary(ResponseModel):
     chain_id: int
-    address: EvmAddressField
-    owner_address: EvmAddressField
-    factory: EvmAddressField
+    address: EvmAddressText
+    owner_address: EvmAddressText
+    factory: EvmAddressText
     created_block: int
     created_at: datetime
 
@@ -112,7 +115,7 @@ class WithdrawRequest(RequestModel):
 
 class OperatorRequest(RequestModel):
     operator: EvmAddressField | None = Field(default=None, description="Default: our operator on this chain")
-    expires_at: Annotated[datetime, Field(description="When the operator's power ends by itself")]
+    expires_at: Annotated[Moment, Field(description="When the operator's power ends by itself")]
 
 
 class TokenPolicyRequest(RequestModel):
@@ -143,11 +146,11 @@ class PolicyRequest(RequestModel):
 class UnsignedTransaction(ResponseModel):
     """For the owner's own wallet to sign and send. `value` is in wei."""
 
-    to: EvmAddressField
+    to: EvmAddressText
     data: str = Field(pattern="^0x[0-9a-f]*$")
-    value: BaseUnitsField
+    value: BaseUnitsText
     chain_id: int
-    gas: BaseUnitsField
+    gas: BaseUnitsText
     description: str
 
 
@@ -162,7 +165,7 @@ class OperationResponse(ResponseModel):
 
     name: str | None
     args: dict[str, Any] | None
-    transaction_hash: Hash32Field
-    block_number: int = Field(le=MAX_BIGINT)
+    transaction_hash: Hash32Text
+    block_number: int = Field(le=MAX_SAFE_INTEGER)
     log_index: int
     block_time: datetime

@@ -68,6 +68,8 @@ async def request_deployment(
         "status": "queued",
     }
     is_new = await repository.add_deployment(session, values)
+    if is_new:
+        await parts.limits.count(parts.limits.deploy, str(principal.user_id))
     deployment = await repository.deployment_by_key(session, principal.user_id, key)
     if (deployment.chain_id, deployment.owner_address) != (request.chain_id, owner):
         raise Conflict("request_key_used", "this request_key belongs to a deployment with another chain or owner")

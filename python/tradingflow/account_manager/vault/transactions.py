@@ -128,6 +128,6 @@ class TransactionBuilder:
 
 
 def _unix_seconds(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise InvalidInput("invalid_time", "expires_at needs a time zone, for example 2030-01-01T00:00:00Z")
+    if moment.timestamp() < 0:
+        raise InvalidInput("invalid_time", "expires_at lies before 1970")
     return int(moment.timestamp())

@@ -1,0 +1,65 @@
+"""Stored valuations of vaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Row, func, select, true
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
+from tradingflow.db.models import Vault, VaultValuation
+
+
+async def newest(session: AsyncSession, user_id: UUID) -> Sequence[Row[Vault, VaultValuation | None]]:
+    """Each of the user's vaults, oldest first, with its newest valuation."""
+    last = (
+        select(VaultValuation)
+        .where(VaultValuation.vault_id == Vault.id)
+        .order_by(VaultValuation.taken_at.desc())
+        .limit(1)
+        .lateral()
+    )
+    valuation = aliased(VaultValuation, last)
+    statement = (
+        select(Vault, valuation)
+        .outerjoin(last, true())
+        .where(Vault.user_id == user_id)
+        .order_by(Vault.created_at, Vault.id)
+    )
+    return (await session.execute(statement)).all()
+
+
+async def keep(session: AsyncSession, vault_id: UUID, valued: VaultPortfolio, taken_at: datetime) -> None:
+    """Store a valuation; a second one of the same moment changes nothing."""
+    values = {
+        "vault_id": vault_id,
+        "taken_at": taken_at,
+        "block_number": valued.block_number,
+        "quote_token": valued.quote_token,
+        "quote_symbol": valued.quote_symbol,
+        "positions": [position.model_dump(mode="json") for position in valued.positions],
+        "value": valued.value,
+        "reason": valued.reason,
+    }
+    await session.execute(insert(VaultValuation).values(values).on_conflict_do_nothing())
+
+
+async def history(
+    session: AsyncSession, user_id: UUID, since: datetime, until: datetime, step_s: int, limit: int
+) -> Sequence[Row[Vault, VaultValuation]]:
+    """The last valuation of each vault in each step of `step_s` seconds, oldest first."""
+    step = func.floor(func.extract("epoch", VaultValuation.taken_at) / step_s)
+    statement = (
+        select(Vault, VaultValuation)
+        .join(VaultValuation, VaultValuation.vault_id == Vault.id)
+        .where(Vault.user_id == user_id, VaultValuation.taken_at >= since, VaultValuation.taken_at < until)
+        .distinct(step, Vault.id)
+        .order_by(step, Vault.id, VaultValuation.taken_at.desc())
+        .limit(limit)
+    )
+    return (await session.execute(statement)).all()
