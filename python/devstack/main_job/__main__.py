@@ -1,5 +1,6 @@
 """`make run`: everything up, the main job played and checked, a summary, and up it stays until Ctrl-C."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -133,7 +134,8 @@ class Run:
         self._console.print(
             "The flow trades on. `make status`, `make logs` in another terminal; Ctrl-C stops everything."
         )
-        threading.Event().wait()
+        with contextlib.suppress(KeyboardInterrupt):  # the way it is meant to end
+            threading.Event().wait()
 
 
 def _unreadable(candles: Path) -> str | None:
