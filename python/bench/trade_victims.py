@@ -29,7 +29,7 @@ from tradingflow.core.errors import TradingFlowError
 from tradingflow.db.engine import make_engine, make_session_factory
 
 ADVANCES_AT_ONCE = 8
-IDLE_S = 0.05
+IDLE_S = 0.3
 HEAL_EVERY_S = 2.0
 
 
@@ -111,8 +111,7 @@ async def _advance_for_ever(relayer: Relayer, dice: random.Random) -> None:
     executor = TradeExecutor(relayer)
     while True:
         try:
-            async with relayer.sessions() as session:
-                waiting = [t.id for t in await repository.unsettled(session, 400) if t.settled_at is None]
+            waiting = await _actionable(relayer)
             following: str | None = dice.choice(waiting) if waiting else None
             while following is not None:
                 await executor.advance(following)
@@ -120,6 +119,16 @@ async def _advance_for_ever(relayer: Relayer, dice: random.Random) -> None:
         except (TradingFlowError, SQLAlchemyError):
             pass  # what fails is tried again, as the sweep does
         await asyncio.sleep(IDLE_S)
+
+
+async def _actionable(relayer: Relayer) -> list[str]:
+    """Trades in flight, and of each other vault the one whose turn it is."""
+    async with relayer.sessions() as session:
+        trades = [t for t in await repository.unsettled(session, 2000) if t.settled_at is None]
+    first: dict[str, str] = {}
+    for trade in sorted(trades, key=lambda t: t.status != "submitted"):
+        first.setdefault(trade.vault_address, trade.id)
+    return list(first.values())
 
 
 async def _heal_for_ever(relayer: Relayer) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from eth_account import Account
 from eth_typing import HexStr
+from hexbytes import HexBytes
 from pydantic import SecretStr
 from sqlalchemy import select
 from web3.types import FilterParams
@@ -176,6 +177,21 @@ class World:
         vault = self.client.web3.to_checksum_address(self.vault)
         wanted: FilterParams = {"address": vault, "fromBlock": 0, "topics": [TRADE_EXECUTED_TOPIC, HexStr(identity)]}
         return len(await self.client.web3.eth.get_logs(wanted))
+
+    async def all_executions(self) -> list[str]:
+        """The trade id of every `TradeExecuted` on the chain, of whatever vault."""
+        wanted: FilterParams = {"fromBlock": 0, "topics": [TRADE_EXECUTED_TOPIC]}
+        return [HexBytes(log["topics"][1]).to_0x_hex() for log in await self.client.web3.eth.get_logs(wanted)]
+
+    async def open_vaults(self, count: int, repository: Path) -> list[str]:
+        """More vaults of the same owner, each funded to buy."""
+        factory = str(self.client.settings.vault_factory)
+        terms = VaultTerms(deposits={self.market.quote_token: 10_000 * ONE_QUOTE})
+        async with LocalVaults(self.anvil.url, repository) as vaults:
+            salts = (number.to_bytes(32) for number in range(1, count + 1))
+            return [
+                await vaults.open_vault(factory, self.market, self.signer.address, terms, salt=salt) for salt in salts
+            ]
 
 
 def path_of(token_in: str, fee: int, token_out: str) -> bytes:

@@ -50,6 +50,9 @@ _NODE_MESSAGES = (
     ("insufficient funds", SendOutcome.INSUFFICIENT_FUNDS),
 )
 
+# JSON-RPC's "internal error", and EIP-1474's "limit exceeded": nothing about the transaction.
+_NODES_OWN_TROUBLE = (-32603, -32005)
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -72,12 +75,20 @@ async def send_raw(client: ChainClient, raw: bytes) -> SendOutcome:
     try:
         await client.web3.eth.send_raw_transaction(HexBytes(raw))
     except Web3RPCError as error:
-        return _meaning(node_message(error))
+        meaning = _meaning(node_message(error))
+        if meaning is SendOutcome.REFUSED and _is_nodes_own_trouble(error):
+            raise DependencyUnavailable("rpc_error", f"the RPC failed: {node_message(error)}") from error
+        return meaning
     except (TimeoutError, aiohttp.ClientError, OSError, Web3Exception) as error:
         raise DependencyUnavailable(
             "rpc_unavailable", f"the RPC of chain {client.chain_id} failed: {type(error).__name__}"
         ) from error
     return SendOutcome.ACCEPTED
+
+
+def _is_nodes_own_trouble(error: Web3RPCError) -> bool:
+    detail = (error.rpc_response or {}).get("error")
+    return isinstance(detail, dict) and detail.get("code") in _NODES_OWN_TROUBLE
 
 
 def _meaning(message: str) -> SendOutcome:
