@@ -18,9 +18,9 @@ MODULES = (
 def test_the_services_start_on_what_requirements_txt_installs(tmp_path: Path) -> None:
     python = tmp_path / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, tmp_path], check=True)
-    install = [*uv, "pip", "install", "--quiet", "--require-hashes", "--python", python]
-    subprocess.run([*install, "--requirement", REPOSITORY / REQUIREMENTS], check=True)
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path)], check=True)
+    install = [*uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(python)]
+    subprocess.run([*install, "--requirement", str(REPOSITORY / REQUIREMENTS)], check=True)
     imports = "; ".join(f"import {module}" for module in MODULES)
     subprocess.run([python, "-c", imports], cwd=REPOSITORY / "python", check=True)
     subprocess.run([python, "-m", "alembic", "--help"], check=True, stdout=subprocess.DEVNULL)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -35,7 +36,7 @@ class Published:
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(PlatformSettings(database_url=database_url), application="test")
+    engine = make_engine(PlatformSettings(database_url=SecretStr(database_url)), application="test")
     yield engine
     await engine.dispose()
 
