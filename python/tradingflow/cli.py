@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from tradingflow.core.errors import TradingFlowError
+from tradingflow.monitor.commands import app as monitor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(monitor, name="monitor")
 
 
 @app.callback()

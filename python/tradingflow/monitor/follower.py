@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Distrusted
+from tradingflow.chain.rpc_heads import NewHeads
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
@@ -44,23 +45,35 @@ class State:
 class Follower:
     """Keeps the stored events of one chain equal to the canonical chain, until cancelled."""
 
-    def __init__(self, settings: ChainSettings, reader: ChainReader, store: ChainStore, registry: AbiRegistry) -> None:
+    def __init__(
+        self,
+        settings: ChainSettings,
+        reader: ChainReader,
+        store: ChainStore,
+        registry: AbiRegistry,
+        heads: NewHeads | None = None,
+    ) -> None:
         self._settings = settings
         self.chain_id = settings.chain_id
         self._label = str(settings.chain_id)
         self._reader = reader
         self._store = store
         self._registry = registry
+        self._heads = heads
         self._sizer = RangeSizer()
         self._history = History(settings.chain_id, reader, store, registry)
         self._state: State | None = None
+        self.on_stored: Callable[[int], None] = lambda _: None
         self.last_round_at_s = float("-inf")
 
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
             pause_s = await self.run_once()
-            await asyncio.sleep(pause_s)
+            if pause_s == self._settings.poll_interval_s and self._heads is not None:
+                await self._heads.wait(pause_s)
+            else:
+                await asyncio.sleep(pause_s)
 
     async def run_once(self) -> float:
         """One round; what fails is logged, and tried again from what is stored. Returns how long to wait, in
@@ -174,6 +187,7 @@ class Follower:
         for number, header in sorted(span.headers.items()):
             state.lineage.append(number, header.hash)
         self._measure(batch.events, span, head)
+        self.on_stored(span.last)
         for child in batch.discovered:
             log.info("contract discovered", chain_id=self.chain_id, address=child.address, kind=child.kind)
 

@@ -80,19 +80,26 @@ def event_message(exchange: str, row: Row[Any]) -> OutgoingMessage:
     return OutgoingMessage(exchange, key, message.event_id, encode(message))
 
 
-def revert_messages(chain_id: int, ancestor: int, old_tip: int, removed: Sequence[Row[Any]]) -> list[OutgoingMessage]:
-    """What consumers hear of a rollback: every removed event, newest first, then the reorg itself."""
+def revert_messages(
+    chain_id: int, ancestor: int, old_tip: int, removed: Sequence[Row[Any]], next_final_block: int
+) -> list[OutgoingMessage]:
+    """What consumers hear of a rollback: every removed event, newest first, then the reorg itself.
+
+    Events below `next_final_block` were announced as final; only an operator's rewind takes such back.
+    """
     newest_first = sorted(removed, key=lambda row: (row.block_number, row.log_index), reverse=True)
+    reverts = [_reverted(CHAIN_EVENTS, row) for row in newest_first]
+    reverts += [_reverted(CHAIN_EVENTS_FINAL, row) for row in newest_first if row.block_number < next_final_block]
     reorged = OutgoingMessage(
         CHAIN_EVENTS,
         chain_reorged_routing_key(chain_id),
         f"{chain_id}:reorg:{ancestor}:{old_tip}",
         encode(ChainReorged(chain_id, ancestor, old_tip)),
     )
-    return [*(_reverted(row) for row in newest_first), reorged]
+    return [*reverts, reorged]
 
 
-def _reverted(row: Row[Any]) -> OutgoingMessage:
+def _reverted(exchange: str, row: Row[Any]) -> OutgoingMessage:
     name = row.name or UNDECODED
     message = ChainEventReverted(
         event_id=event_id(row.chain_id, row.block_hash, row.log_index),
@@ -106,7 +113,7 @@ def _reverted(row: Row[Any]) -> OutgoingMessage:
         name=name,
     )
     key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
-    return OutgoingMessage(CHAIN_EVENTS, key, f"{message.event_id}:reverted", encode(message))
+    return OutgoingMessage(exchange, key, f"{message.event_id}:reverted", encode(message))
 
 
 class EventPublisher:

@@ -11,6 +11,7 @@ from tradingflow.chain.rpc import (
     LOGS,
     MAYBE_HEADER,
     RECEIPTS,
+    TEXT,
     Call,
     Distrusted,
     Header,
@@ -19,6 +20,7 @@ from tradingflow.chain.rpc import (
     quantity,
 )
 from tradingflow.chain.rpc_pool import RpcPool
+from tradingflow.core.evm import address_from_bytes, keccak, to_bytes
 from tradingflow.monitor.reorg import BlockLink, is_linked
 
 # Beyond this many, logs are asked for without an address filter and picked here: no node takes 100,000 addresses.
@@ -106,6 +108,19 @@ class ChainReader:
     async def settled_again(self, span: Span, addresses: Sequence[str]) -> Span:
         """The same settled blocks for other addresses."""
         return await self.settled(span.first, span.last, addresses)
+
+    async def vaults_of(self, factory: str, block: int) -> set[str]:
+        """The vaults a VaultFactory says it made, as of this block."""
+        tag = quantity(block)
+
+        async def read(node: RpcNode) -> set[str]:
+            count = {"to": factory, "data": "0x" + keccak(b"vaultCount()")[:4].hex()}
+            answer = await node.call("eth_call", [count, tag], TEXT)
+            data = ("0x" + keccak(b"vaultAt(uint256)")[:4].hex() + f"{place:064x}" for place in range(int(answer, 16)))
+            calls: list[Call] = [("eth_call", [{"to": factory, "data": text}, tag]) for text in data]
+            return {address_from_bytes(to_bytes(word)[12:]) for word in await node.batch(calls, TEXT)}
+
+        return await self._pool.run(read)
 
 
 async def _headers(node: RpcNode, numbers: Sequence[int]) -> list[Header]:

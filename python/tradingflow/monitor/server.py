@@ -6,15 +6,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import RpcNode
+from tradingflow.chain.rpc_heads import NewHeads
 from tradingflow.chain.rpc_pool import RpcPool
 from tradingflow.core.config import ChainSettings, MonitorSettings
 from tradingflow.core.errors import DependencyUnavailable
@@ -29,6 +30,7 @@ from tradingflow.monitor.notify import LANE, EventPublisher
 from tradingflow.monitor.reader import ChainReader
 from tradingflow.monitor.store import ChainStore
 from tradingflow.web.app import Check, make_app
+from tradingflow.web.serve import serve
 
 # A chain whose follower did not reach the head for this long is not ready: it backfills, or its nodes are away.
 STALE_S = 60.0
@@ -42,9 +44,18 @@ def configured_contracts(chain: ChainSettings) -> list[Contract]:
     return contracts
 
 
+@dataclass(frozen=True)
+class ChainParts:
+    """What belongs to one chain; prepared, not yet running."""
+
+    follower: Follower
+    reader: ChainReader
+    store: ChainStore
+
+
 @asynccontextmanager
-async def follow_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiRegistry) -> AsyncIterator[Follower]:
-    """A follower with its nodes and its store; prepared, not yet running."""
+async def open_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiRegistry) -> AsyncIterator[ChainParts]:
+    """The parts of a chain, its cursor and configured contracts in place."""
 
     def count_failure(node: str, code: str) -> None:
         metrics.RPC_ERRORS.labels(str(chain.chain_id), node, code).inc()
@@ -52,10 +63,20 @@ async def follow_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiR
     pool = RpcPool(chain.chain_id, [RpcNode(url) for url in chain.rpc_urls], count_failure)
     store = ChainStore(engine, chain.chain_id, chain.finality_blocks)
     await store.prepare(chain.start_block, configured_contracts(chain))
+    reader = ChainReader(pool)
+    heads = NewHeads(chain.ws_url, chain.chain_id) if chain.ws_url else None
     try:
-        yield Follower(chain, ChainReader(pool), store, registry)
+        async with running(*([heads.run()] if heads else [])):
+            yield ChainParts(Follower(chain, reader, store, registry, heads), reader, store)
     finally:
         await pool.close()
+
+
+@asynccontextmanager
+async def follow_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiRegistry) -> AsyncIterator[Follower]:
+    """Only the follower of a chain."""
+    async with open_chain(chain, engine, registry) as parts:
+        yield parts.follower
 
 
 class Monitor:
@@ -129,14 +150,7 @@ def make_monitor_app(settings: MonitorSettings) -> FastAPI:
 def main() -> None:
     settings = MonitorSettings()
     configure_logging("monitor", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
-    uvicorn.run(
-        make_monitor_app(settings),
-        host=settings.monitor_host,
-        port=settings.monitor_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=10,
-    )
+    serve(make_monitor_app(settings), settings.monitor_host, settings.monitor_port)
 
 
 if __name__ == "__main__":

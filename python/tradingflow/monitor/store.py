@@ -311,19 +311,19 @@ class ChainStore:
         """
         async with self._engine.begin() as connection:
             await self._move_cursor(connection, expected_next, ancestor + 1)
-            removed = (
-                await connection.execute(
-                    delete(ContractEvent)
-                    .where(ContractEvent.chain_id == self._chain_id, ContractEvent.block_number > ancestor)
-                    .returning(ContractEvent.__table__)
-                )
-            ).all()
-            await connection.execute(
-                delete(ChainBlock).where(ChainBlock.chain_id == self._chain_id, ChainBlock.number > ancestor)
-            )
-            await self._rollback_contracts(connection, ancestor)
-            await enqueue(connection, LANE, revert_messages(self._chain_id, ancestor, expected_next - 1, removed))
-            return len(removed)
+            return await self._undo(connection, expected_next - 1, ancestor, next_final_block=ancestor + 1)
+
+    async def _undo(self, connection: AsyncConnection, tip: int, ancestor: int, *, next_final_block: int) -> int:
+        above = ContractEvent.block_number > ancestor
+        gone = delete(ContractEvent).where(ContractEvent.chain_id == self._chain_id, above)
+        removed = (await connection.execute(gone.returning(ContractEvent.__table__))).all()
+        await connection.execute(
+            delete(ChainBlock).where(ChainBlock.chain_id == self._chain_id, ChainBlock.number > ancestor)
+        )
+        await self._rollback_contracts(connection, ancestor)
+        messages = revert_messages(self._chain_id, ancestor, tip, removed, next_final_block)
+        await enqueue(connection, LANE, messages)
+        return len(removed)
 
     async def _rollback_contracts(self, connection: AsyncConnection, ancestor: int) -> None:
         ours = MonitoredContract.chain_id == self._chain_id
@@ -341,18 +341,31 @@ class ChainStore:
 
     async def halt(self, reason: str) -> None:
         """Stop following this chain until an operator resumes it."""
-        await self._set_halted(reason)
-
-    async def resume(self) -> None:
-        await self._set_halted(None)
-
-    async def _set_halted(self, reason: str | None) -> None:
         async with self._engine.begin() as connection:
-            await connection.execute(
-                update(ChainCursor)
-                .where(ChainCursor.chain_id == self._chain_id)
-                .values(halted_reason=reason, updated_at=datetime.now(UTC))
-            )
+            await self._set_cursor(connection, halted_reason=reason)
+
+    async def resume(self, rewind_to: int | None = None) -> int:
+        """Go on with a halted chain, from `rewind_to` + 1 when given; returns how many events that took back.
+
+        Events that were announced as final are taken back on the final exchange as well.
+        """
+        async with self._engine.begin() as connection:
+            cursor = await self._cursor(connection, lock=True)
+            await self._set_cursor(connection, halted_reason=None)
+            if rewind_to is None or rewind_to + 1 >= cursor.next_block:
+                return 0
+            next_final = min(cursor.next_final_block, rewind_to + 1)
+            await self._set_cursor(connection, next_block=rewind_to + 1, next_final_block=next_final)
+            tip, final = cursor.next_block - 1, cursor.next_final_block
+            return await self._undo(connection, tip, rewind_to, next_final_block=final)
+
+    async def _set_cursor(self, connection: AsyncConnection, **values: int | str | None) -> None:
+        changed = update(ChainCursor).where(ChainCursor.chain_id == self._chain_id)
+        await connection.execute(changed.values(**values, updated_at=datetime.now(UTC)))
+
+    async def add_contracts(self, connection: AsyncConnection, contracts: Sequence[Contract]) -> None:
+        """Have contracts taken up by the follower at its next round, those monitored already left as they are."""
+        await self._insert_contracts(connection, contracts, adopted=False)
 
 
 async def _driver(connection: AsyncConnection) -> Any:

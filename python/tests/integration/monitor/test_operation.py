@@ -1,0 +1,117 @@
+"""What an operator's commands find and mend."""
+
+import pytest
+from sqlalchemy import delete, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from devstack.anvil import CHAIN_ID, Anvil
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from tradingflow.chain.registry import AbiRegistry
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.evm import parse_address
+from tradingflow.db.models.chain import ContractEvent
+from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, decode_chain_message
+from tradingflow.messaging.topology import CHAIN_EVENTS_FINAL
+from tradingflow.monitor.notify import ANNOUNCEMENT
+from tradingflow.monitor.operation import Difference, Operation, statuses
+from tradingflow.monitor.server import ChainParts, open_chain
+
+from .stored import Stored, catch_up
+
+TRANSFER = event_topic("Transfer(address,address,uint256)")
+
+
+@pytest.fixture
+async def token(emitter: Emitter, stored: Stored) -> str:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(6):
+        emitter.send(token, word(2) + word(2 * block))
+    await stored.monitor(token, "erc20")
+    return token
+
+
+@pytest.fixture
+def chain(anvil: Anvil) -> ChainSettings:
+    return ChainSettings(chain_id=CHAIN_ID, name="local", rpc_urls=(anvil.url,), finality_blocks=3)
+
+
+def operation(parts: ChainParts, engine: AsyncEngine, registry: AbiRegistry | None = None) -> Operation:
+    return Operation(engine, CHAIN_ID, parts.store, registry or AbiRegistry())
+
+
+async def test_verify_names_what_differs(
+    token: str, chain: ChainSettings, engine: AsyncEngine, stored: Stored, emitter: Emitter
+) -> None:
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        desk = operation(parts, engine)
+        assert await desk.verify(parts.reader, 0, emitter.head) == []
+
+        first, second, *_ = await stored.events()
+        async with engine.begin() as connection:
+            await connection.execute(
+                delete(ContractEvent).where(
+                    ContractEvent.block_number == first.block_number, ContractEvent.log_index == first.log_index
+                )
+            )
+            await connection.execute(
+                update(ContractEvent)
+                .where(ContractEvent.block_number == second.block_number, ContractEvent.log_index == second.log_index)
+                .values(args={"value": "tampered"})
+            )
+        assert await desk.verify(parts.reader, 0, emitter.head) == [
+            Difference(first.block_number, first.log_index, "missing"),
+            Difference(second.block_number, second.log_index, "args"),
+        ]
+
+
+async def test_redecode_gives_raw_events_their_names_and_says_so(
+    emitter: Emitter, chain: ChainSettings, engine: AsyncEngine, stored: Stored
+) -> None:
+    contract = emitter.deploy(echo_contract(1))
+    emitter.emit(contract, [event_topic("Moved(uint8)")], word(7))
+    emitter.emit(contract, [event_topic("Strange()")])
+    await stored.monitor(contract, "mover")
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        registry = AbiRegistry()
+        registry.add("mover", [{"type": "event", "name": "Moved", "inputs": [{"name": "to", "type": "uint8"}]}])
+        assert await operation(parts, engine, registry).redecode() == (2, 1)
+
+    moved, strange = await stored.events()
+    assert (moved.name, moved.args, moved.undecoded_reason) == ("Moved", {"to": 7}, None)
+    assert strange.undecoded_reason == "no event of mover fits"
+    said = [decode_chain_message(row.body) for row in await stored.outbox() if row.exchange != ANNOUNCEMENT]
+    assert [message.name for message in said if isinstance(message, ChainEvent)] == ["Moved"]
+
+
+async def test_reindex_reads_a_contract_again(
+    token: str, chain: ChainSettings, engine: AsyncEngine, stored: Stored
+) -> None:
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        before = await stored.events()
+        assert await operation(parts, engine).reindex(parse_address(token)) == 12
+        assert await stored.events() == []
+        await catch_up(parts.follower)
+    assert await stored.events() == before
+
+
+async def test_a_halted_chain_goes_on_from_where_the_operator_says(
+    token: str, chain: ChainSettings, engine: AsyncEngine, stored: Stored, emitter: Emitter
+) -> None:
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        fork = emitter.head - 5
+        emitter.reorg(5, [(token, word(1) + word(900), 0)])
+        await parts.follower.round()
+        assert (await statuses(engine))[0].halted_reason is not None
+        taken_back = await parts.store.resume(rewind_to=fork)
+        await catch_up(parts.follower)
+
+        assert taken_back == 10
+        assert await operation(parts, engine).verify(parts.reader, 0, emitter.head) == []
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 900]
+    final = [row for row in await stored.outbox() if row.exchange == CHAIN_EVENTS_FINAL]
+    assert all(isinstance(decode_chain_message(row.body), ChainEventReverted) for row in final)
+    assert len(final) == 4, "two blocks had been announced as final"

@@ -1,0 +1,101 @@
+"""`tradingflow monitor …`: what an operator types. Imports what a command needs only when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from tradingflow.monitor.desk import Desk
+
+T = TypeVar("T")
+app = typer.Typer(no_args_is_help=True, help="Look at and mend what the Monitor stores.")
+
+ChainId = Annotated[int, typer.Argument(help="A chain of CHAINS.")]
+
+
+def _at_desk(chain_id: int, work: Callable[[Desk], Awaitable[T]]) -> T:
+    from tradingflow.core.config import MonitorSettings
+    from tradingflow.monitor.desk import open_desk
+
+    async def run() -> T:
+        async with open_desk(MonitorSettings(), chain_id) as desk:
+            return await work(desk)
+
+    return asyncio.run(run())
+
+
+@app.command()
+def status() -> None:
+    """Show every chain: how far it is stored, whether it is halted, what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from tradingflow.core.config import MonitorSettings
+    from tradingflow.monitor.desk import read_statuses
+
+    table = Table("chain", "next block", "next final", "contracts", "gaps", "undecoded", "updated", "state")
+    for chain in asyncio.run(read_statuses(MonitorSettings())):
+        numbers = (chain.next_block, chain.next_final_block, chain.contracts, chain.gaps, chain.undecoded)
+        state = chain.halted_reason or "following"
+        table.add_row(str(chain.chain_id), *map(str, numbers), f"{chain.updated_at:%Y-%m-%d %H:%M:%S}", state)
+    Console().print(table)
+
+
+@app.command()
+def backfill(chain_id: ChainId) -> None:
+    """Read the chain up to its head here and now, with a progress bar; also fills the gaps of late contracts."""
+    _at_desk(chain_id, lambda desk: desk.backfill())
+
+
+@app.command()
+def verify(
+    chain_id: ChainId,
+    first: Annotated[int, typer.Option("--from", help="First block.")],
+    last: Annotated[int, typer.Option("--to", help="Last block.")],
+) -> None:
+    """Compare stored events with a fresh read of the chain, and discovered vaults with the factory's own count."""
+
+    async def work(desk: Desk) -> int:
+        differences = await desk.operation.verify(desk.reader, first, last)
+        for difference in differences:
+            typer.echo(f"block {difference.block_number} log {difference.log_index}: {difference.what}")
+        children = await desk.operation.verify_children(desk.reader)
+        for factory, (made, stored) in children.items():
+            typer.echo(f"factory {factory}: {made} vaults made, {stored} stored")
+        return len(differences) + sum(made - stored for made, stored in children.values())
+
+    wrong = _at_desk(chain_id, work)
+    typer.echo(f"blocks {first} to {last}: {wrong} differences")
+    raise typer.Exit(wrong > 0)
+
+
+@app.command()
+def redecode(
+    chain_id: ChainId, kind: Annotated[str | None, typer.Option(help="Only contracts of this kind.")] = None
+) -> None:
+    """Decode again what could not be decoded, after an ABI was added or mended."""
+    tried, decoded = _at_desk(chain_id, lambda desk: desk.operation.redecode(kind))
+    typer.echo(f"{decoded} of {tried} events are decoded now")
+
+
+@app.command()
+def reindex(chain_id: ChainId, address: Annotated[str, typer.Argument(help="A monitored contract.")]) -> None:
+    """Forget one contract's events and have the running Monitor read them again."""
+    from tradingflow.core.evm import parse_address
+
+    gone = _at_desk(chain_id, lambda desk: desk.operation.reindex(parse_address(address)))
+    typer.echo(f"{gone} events are forgotten and will be read again")
+
+
+@app.command()
+def resume(
+    chain_id: ChainId,
+    rewind_to: Annotated[int | None, typer.Option(help="The last stored block that is on the chain.")] = None,
+) -> None:
+    """Go on with a halted chain; after a deep reorg, from the last block that is still on the chain."""
+    gone = _at_desk(chain_id, lambda desk: desk.store.resume(rewind_to))
+    typer.echo(f"chain {chain_id} goes on; {gone} events were taken back")
