@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,12 +19,14 @@ from tradingflow.core.clock import Clock, SystemClock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
+from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.dead_letters import consume_dead_letters
 from tradingflow.messaging.messages import pack
 from tradingflow.messaging.topology import CYCLES
+from tradingflow.outbound.client import GuardedHttp
 from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.control import ControlListener
 from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
@@ -39,7 +42,9 @@ from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
 from tradingflow.py_worker.runtime.signaller import MAX_PACKED
 from tradingflow.py_worker.runtime.worker import Worker, cancel_all, end_process_when_broken
+from tradingflow.py_worker.sandbox.runner import Sandbox, SandboxPlan
 from tradingflow.py_worker.scheduler import Scheduler
+from tradingflow.py_worker.secret_store import SecretStore
 from tradingflow.py_worker.specs import node_specs
 from tradingflow.py_worker.trade_gateway import LiveTrading
 from tradingflow.web.app import Check, make_app
@@ -103,15 +108,20 @@ class _Wiring:
         broker = await self._stack.enter_async_context(
             Broker(settings.rabbitmq_dsn, name="py_worker", partitions=settings.cycle_partitions)
         )
+        redis = Redis.from_url(settings.redis_dsn)
+        self._stack.push_async_callback(redis.aclose)
         settlements = Settlements()
         chains = {chain.chain_id: chain for chain in settings.chains}
         around = Surroundings(
             clock=self._clock,
             markets=OnChainMarkets(self._chain_clients()),
             trading=LiveTrading(sessions, chains, settlements),
+            http=await self._outbound(),
+            secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
+            code=await self._sandbox(),
         )
         specs = node_specs(types)
-        worker = Worker(settings, engine, broker, self._clock, types, specs, around, settlements)
+        worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements)
         scheduler = Scheduler(sessions, self._clock, settings.cycle_partitions)
         await self._stack.enter_async_context(worker.running())
         await self._stack.enter_async_context(
@@ -124,6 +134,23 @@ class _Wiring:
         )
         self._readiness.update(_checks(engine, broker, worker))
         return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker)
+
+    async def _outbound(self) -> GuardedHttp:
+        http = GuardedHttp(allowed=self._settings.outbound_allowed)
+        self._stack.push_async_callback(http.close)
+        return http
+
+    async def _sandbox(self) -> Sandbox:
+        settings = self._settings
+        plan = SandboxPlan(
+            user_id=settings.sandbox_user_id,
+            processes=settings.sandbox_processes,
+            accept_missing=frozenset(settings.sandbox_accept_missing),
+        )
+        sandbox = Sandbox(plan)
+        await sandbox.start()
+        self._stack.push_async_callback(sandbox.close)
+        return sandbox
 
     def _chain_clients(self) -> dict[int, ChainClient]:
         clients = {chain.chain_id: ChainClient(chain) for chain in self._settings.chains}

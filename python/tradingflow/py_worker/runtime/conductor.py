@@ -101,8 +101,8 @@ class Conductor:
     def _handle(self, delivery: Delivery, message: CycleMessage, tries: int) -> None:
         try:
             self._dispatch(delivery, message)
-        except Exception as error:  # the consumer's edge: a message we choke on must not stop its neighbours
-            log.exception("message not handled", message_id=delivery.message_id, tries=tries)
+        except Exception as error:  # noqa: BLE001 - the consumer's edge: one message must not stop its neighbours
+            log.warning("message not handled", message_id=delivery.message_id, tries=tries, error=error)
             delivery.hold()
             again = partial(self._handle_again, delivery, message, tries + 1)
             self._poison.retry_or_bury(delivery, message, error, tries, again)
@@ -119,6 +119,11 @@ class Conductor:
         for live in list(self._cycles.values()):
             live.drop()
         self._cycles.clear()
+
+    def leave(self, partition: int) -> None:
+        """Another worker goes on with this partition; nothing of it is under way here any more."""
+        for live in [live for live in self._cycles.values() if live.partition == partition]:
+            self._discard(live)
 
     def _dispatch(self, delivery: Delivery, message: CycleMessage) -> None:
         if isinstance(message, TradeSettled):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
+from uuid import UUID
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.ids import node_task_id
@@ -34,10 +35,19 @@ ReadState = Callable[[str], Awaitable[Json]]
 Barrier = Callable[[], Awaitable[None]]
 
 
+Part_co = TypeVar("Part_co", covariant=True)
+
+
 class Trading(Protocol):
     """Makes the trade gateway of one node in one cycle."""
 
     def gateway(self, live: LiveCycle, node_id: str, markets: MarketData) -> TradeGateway: ...
+
+
+class Owned(Protocol[Part_co]):
+    """A part of which each user has their own."""
+
+    def for_owner(self, owner: UUID) -> Part_co: ...
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ class Surroundings:
     markets: MarketData
     trading: Trading | None = None
     http: HttpClient | None = None
-    secrets: Secrets | None = None
-    code: CodeRunner | None = None
+    secrets: Owned[Secrets] | None = None
+    code: Owned[CodeRunner] | None = None
     datasets: Datasets | None = None
     approvals: Approvals | None = None
 
@@ -186,11 +196,13 @@ class RunContext:
 
     @property
     def secrets(self) -> Secrets:
-        return self._around.secrets or cast("Secrets", Missing("stored credentials"))
+        store = self._around.secrets
+        return store.for_owner(self._live.user_id) if store else cast("Secrets", Missing("stored credentials"))
 
     @property
     def code(self) -> CodeRunner:
-        return self._around.code or cast("CodeRunner", Missing("the code sandbox"))
+        sandbox = self._around.code
+        return sandbox.for_owner(self._live.user_id) if sandbox else cast("CodeRunner", Missing("the code sandbox"))
 
     @property
     def datasets(self) -> Datasets:

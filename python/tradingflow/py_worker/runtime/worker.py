@@ -9,19 +9,21 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
-from tradingflow.messaging.partitions import Delivery, PartitionConsumer
+from tradingflow.messaging.partitions import PartitionConsumer
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.runtime.committer import Committer
 from tradingflow.py_worker.runtime.conductor import Conductor
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.loader import CycleLoader
+from tradingflow.py_worker.runtime.membership import Balancer, Membership
 from tradingflow.py_worker.runtime.observers import Observers
 from tradingflow.py_worker.runtime.poison import Poison
 from tradingflow.py_worker.runtime.runner import NodeRunner
@@ -36,7 +38,9 @@ log = get_logger(__name__)
 # Unacknowledged messages a partition; with packing each may carry 64 signals.
 PREFETCH = 200
 SHOW_RUNNING_PERIOD_S = 0.25
-DRAIN_S = 15.0
+# On SIGTERM: what ends within FINISH_S ends here, the rest is handed over; then DRAIN_S for the last commits.
+FINISH_S = 5.0
+DRAIN_S = 10.0
 
 
 def new_worker_id() -> str:
@@ -50,6 +54,7 @@ class Worker:
         self,
         settings: WorkerSettings,
         engine: AsyncEngine,
+        redis: Redis,
         broker: Broker,
         clock: Clock,
         types: Mapping[str, AnyNode],
@@ -59,6 +64,7 @@ class Worker:
     ) -> None:
         self.id = settings.worker_id or new_worker_id()
         self.store = CycleStore(engine, self.id)
+        self.membership = Membership(redis, self.id, clock)
         self.slots = FairSlots(settings.max_nodes_in_flight)
         self.committer = Committer(self.store)
         self.signaller = Signaller(broker)
@@ -81,10 +87,13 @@ class Worker:
             name=f"py_worker.{self.id}",
             partitions=settings.cycle_partitions,
             prefetch=PREFETCH,
-            handle=self._handle,
+            handle=self.conductor.receive,
             on_lost=self.conductor.forget,
+            on_left=self.conductor.leave,
+            is_mine=self.membership.owns,
         )
-        self.sweep = Sweep(self.store, self.conductor, broker, clock, settings.cycle_partitions, lambda _: True)
+        self.balancer = Balancer(self.membership, self.consumer, settings.cycle_partitions)
+        self.sweep = Sweep(self.store, self.conductor, broker, clock, settings.cycle_partitions, self.membership.owns)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -96,12 +105,18 @@ class Worker:
             asyncio.create_task(self.sweep.run(), name="sweep"),
             asyncio.create_task(self._show_running(), name="show running"),
         ]
+        await self.membership.join()
         consuming = asyncio.create_task(self.consumer.run(), name="partition consumer")
-        for task in (*background, consuming):
+        balancing = asyncio.create_task(self.balancer.run(), name="balancer")
+        for task in (*background, consuming, balancing):
             task.add_done_callback(end_process_when_broken)
         try:
             yield
         finally:
+            await cancel_all([balancing])
+            await self.membership.leave()
+            if not await self.consumer.drain(FINISH_S):
+                log.info("handed over what was still running", nodes=self.slots.taken)
             await cancel_all([consuming])
             try:
                 async with asyncio.timeout(DRAIN_S):
@@ -109,9 +124,6 @@ class Worker:
             except TimeoutError:
                 log.warning("left without committing everything; it will run again", records=len(self.committer))
             await cancel_all(background)
-
-    def _handle(self, delivery: Delivery) -> None:
-        self.conductor.receive(delivery)
 
     async def _show_running(self) -> None:
         while True:

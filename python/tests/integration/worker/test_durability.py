@@ -1,0 +1,146 @@
+"""What a crash may leave behind, put together by hand: the worker must end every cycle as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.integration.worker.conftest import StartWorker, until
+from tests.integration.worker.nodes import edge, node
+from tradingflow.core.config import WorkerSettings
+from tradingflow.core.ids import cycle_partition
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Cycle, Flow, FlowVersion, NodeTask, Schedule
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.messages import CycleStarted, Message, Signals, encode
+from tradingflow.messaging.topology import CYCLES, partition_queue
+from tradingflow.py_worker.engine.cycle import Outcome
+from tradingflow.py_worker.runtime.records import CycleRecord, TaskRecord
+from tradingflow.py_worker.runtime.store import CycleStore
+
+CHAIN = {
+    "nodes": [node("a", "emit", {"value": 1}), node("b", "add", {"value": 10}), node("c", "add", {"value": 100})],
+    "edges": [edge("a", "b"), edge("b", "c")],
+}
+
+
+class Scene:
+    """An open cycle in the database, and messages about it."""
+
+    def __init__(self, settings: WorkerSettings, sessions: SessionFactory, flow_pk: UUID) -> None:
+        self.settings = settings
+        self.sessions = sessions
+        self.flow_pk = flow_pk
+
+    async def send(self, *messages: Message) -> None:
+        partitions = self.settings.cycle_partitions
+        queue = partition_queue(cycle_partition(self.flow_pk, 0, partitions))
+        async with Broker(self.settings.rabbitmq_dsn, name="test", partitions=partitions) as broker:
+            for message in messages:
+                await broker.publish(CYCLES, queue, encode(message), message_id=uuid4().hex)
+
+    async def store(self, node_id: str, outputs: dict[str, Any]) -> None:
+        async with self.sessions.begin() as session:
+            now = datetime.now(UTC)
+            task = NodeTask(flow_pk=self.flow_pk, cycle=0, node_id=node_id, status="completed", outputs=outputs)
+            task.started_at = task.finished_at = now
+            session.add(task)
+
+    async def ended(self) -> dict[str, Any]:
+        """Outputs by node once the cycle has ended."""
+
+        async def status() -> bool:
+            async with self.sessions() as session:
+                return await session.scalar(select(Cycle.status)) == "completed"
+
+        await until(status)
+        async with self.sessions() as session:
+            return {task.node_id: task.outputs for task in await session.scalars(select(NodeTask))}
+
+
+@pytest.fixture
+async def scene(settings: WorkerSettings, sessions: SessionFactory, add_user: Callable[[], Any]) -> Scene:
+    flow_pk = uuid4()
+    user_id = await add_user()
+    async with sessions.begin() as session:
+        session.add(Flow(id=flow_pk, user_id=user_id, flow_id="s", status="running", mode="live", current_version=1))
+        await session.flush()
+        session.add(FlowVersion(flow_pk=flow_pk, version=1, graph=CHAIN))
+        session.add(Schedule(flow_pk=flow_pk, cycle_interval="0", next_cycle=1))
+        await session.flush()
+        now = datetime.now(UTC)
+        session.add(Cycle(flow_pk=flow_pk, cycle=0, version=1, fire_time=now, trigger="manual", status="running"))
+    return Scene(settings, sessions, flow_pk)
+
+
+def signals(scene: Scene, source: str, value: Any) -> Signals:
+    outputs = msgspec.Raw(msgspec.json.encode({"value": value}))
+    now = datetime.now(UTC)
+    return Signals(scene.flow_pk, 0, source, "completed", outputs, None, 1, now, now)
+
+
+async def test_a_redelivered_start_goes_on_from_what_was_committed(scene: Scene, start_worker: StartWorker) -> None:
+    await scene.store("a", {"value": 5})
+    await scene.send(CycleStarted(scene.flow_pk, 0))
+    async with start_worker():
+        assert await scene.ended() == {"a": {"value": 5}, "b": {"value": 15.0}, "c": {"value": 115.0}}
+
+
+async def test_signals_whose_commit_a_crash_cut_off_are_what_happened(scene: Scene, start_worker: StartWorker) -> None:
+    await scene.send(signals(scene, "a", 7), CycleStarted(scene.flow_pk, 0))
+    async with start_worker():
+        assert await scene.ended() == {"a": {"value": 7}, "b": {"value": 17.0}, "c": {"value": 117.0}}
+
+
+async def test_duplicates_of_every_message_change_nothing(scene: Scene, start_worker: StartWorker) -> None:
+    await scene.store("a", {"value": 5})
+    start, told = CycleStarted(scene.flow_pk, 0), signals(scene, "a", 99)
+    await scene.send(start, told, start, told, start)
+    async with start_worker():
+        assert (await scene.ended())["c"] == {"value": 115.0}
+        await scene.send(told, start)
+        assert (await scene.ended())["c"] == {"value": 115.0}
+
+
+async def test_a_cycle_whose_messages_the_broker_lost_is_found_by_the_sweep(
+    scene: Scene, start_worker: StartWorker
+) -> None:
+    async with scene.sessions.begin() as session:
+        cycle = (await session.scalars(select(Cycle))).one()
+        cycle.started_at = datetime(2026, 1, 1, tzinfo=UTC)
+    async with start_worker():
+        assert (await scene.ended())["c"] == {"value": 111.0}
+
+
+async def test_a_second_completion_of_a_task_is_not_applied(scene: Scene, engine: AsyncEngine) -> None:
+    first, second = CycleStore(engine, "w1"), CycleStore(engine, "w2")
+    assert await first.commit([record(scene, "a", 1)]) == [True]
+    assert await second.commit([record(scene, "a", 2)]) == [False]
+    stored = (await first.load([(scene.flow_pk, 0)]))[0]
+    assert stored.outcomes["a"].outputs == {"value": 1}
+
+
+async def test_a_cycle_cannot_end_before_all_its_tasks_have(scene: Scene, engine: AsyncEngine) -> None:
+    store = CycleStore(engine, "w1")
+    end = CycleRecord((scene.flow_pk, 0), "completed", 3, lambda _: None)
+    assert await store.commit([record(scene, "a", 1), record(scene, "b", 1), end]) == [True, True, False]
+    assert await store.commit([record(scene, "c", 1), end]) == [True, True]
+
+
+async def test_nothing_is_stored_for_a_cycle_that_was_stopped(scene: Scene, engine: AsyncEngine) -> None:
+    async with scene.sessions.begin() as session:
+        (await session.scalars(select(Cycle))).one().status = "terminated"
+    assert await CycleStore(engine, "w1").commit([record(scene, "a", 1)]) == [False]
+
+
+def record(scene: Scene, node_id: str, value: int) -> TaskRecord:
+    now = datetime.now(UTC)
+    outcome = Outcome("completed", {"value": value}, None, 1, now, now)
+    return TaskRecord((scene.flow_pk, 0), node_id, outcome, f'{{"value": {value}}}', lambda _: None)

@@ -1,0 +1,92 @@
+"""Several workers: they share the partitions, take over from each other and lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from sqlalchemy import select
+
+from tests.integration.worker.conftest import Client, StartWorker, until
+from tests.integration.worker.nodes import edge, node
+from tradingflow.core.config import WorkerSettings
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Cycle, NodeTask
+from tradingflow.py_worker.runtime.membership import owner
+
+CHAIN = [node("a", "emit"), node("b", "pass"), node("c", "pass")]
+EDGES = [edge("a", "b"), edge("b", "c")]
+
+
+def client_of(app: FastAPI, user_id: Any) -> Client:
+    transport = httpx.ASGITransport(app=app)
+    return Client(httpx.AsyncClient(transport=transport, base_url="http://worker"), user_id)
+
+
+async def workers_seen(sessions: SessionFactory) -> set[str | None]:
+    async with sessions() as session:
+        return set(await session.scalars(select(NodeTask.worker_id).distinct()))
+
+
+@pytest.mark.parametrize("flush", [False, True])
+async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leaves(
+    start_worker: StartWorker,
+    sessions: SessionFactory,
+    add_user: Callable[[], Any],
+    settings: WorkerSettings,
+    flush: bool,
+) -> None:
+    """Redis may lose its data in between: it only balances."""
+    async with start_worker(worker_id="one") as first:
+        client = client_of(first, await add_user())
+        async with start_worker(worker_id="two"):
+            await client.execute("shared", CHAIN, EDGES, cycle_interval="0.1s")
+
+            async def both() -> bool:
+                return await workers_seen(sessions) == {"one", "two"}
+
+            await until(both, 60)
+            if flush:
+                async with Redis.from_url(settings.redis_dsn) as redis:
+                    await redis.flushdb()
+        seen = await client.ok("GET", "/flows/shared/status")
+        await until(lambda: _cycles_past(client, seen["cycles"] + 5), 60)
+        await client.ok("POST", "/flows/shared/stop")
+        await client.http.aclose()
+    async with sessions() as session:
+        statuses = list(await session.scalars(select(Cycle.status)))
+    assert statuses.count("completed") >= len(statuses) - 1
+    assert "failed" not in statuses
+
+
+async def _cycles_past(client: Client, number: int) -> bool:
+    status = await client.ok("GET", "/flows/shared/status")
+    return bool(status["cycles"] > number)
+
+
+async def test_two_schedulers_never_double_a_cycle(
+    start_worker: StartWorker, sessions: SessionFactory, add_user: Callable[[], Any]
+) -> None:
+    async with start_worker(worker_id="one") as first, start_worker(worker_id="two") as second:
+        client = client_of(first, await add_user())
+        flows = [f"f{i}" for i in range(20)]
+        await asyncio.gather(*(client.execute(name, CHAIN[:1], []) for name in flows))
+        schedulers = [app.state.parts.scheduler for app in (first, second)]
+        await asyncio.gather(*(scheduler.tick() for scheduler in schedulers * 5))
+        for name in flows:
+            assert (await client.cycle_end(name))["status"] == "completed"
+        await client.http.aclose()
+    async with sessions() as session:
+        assert len(list(await session.scalars(select(Cycle.cycle)))) == len(flows)
+
+
+def test_a_lost_worker_moves_only_its_own_partitions() -> None:
+    before = {p: owner(p, ("a", "b", "c")) for p in range(64)}
+    after = {p: owner(p, ("a", "c")) for p in range(64)}
+    assert all(before[p] == after[p] for p in before if before[p] != "b")
+    assert set(before.values()) == {"a", "b", "c"}

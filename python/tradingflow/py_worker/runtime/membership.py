@@ -1,0 +1,96 @@
+"""Who is there, and who should have which partition. Redis only balances: RabbitMQ decides who really has it.
+
+Workers beat into a sorted set. Rendezvous hashing gives every partition the same owner on every worker, and moves
+only a lost worker's partitions when it is gone. When the set changes, workers stand back from what is not theirs, so
+the owner moves to the head of each line. With Redis away or flushed, everything stays where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tradingflow.core.clock import Clock
+from tradingflow.core.logging import get_logger
+from tradingflow.messaging.partitions import PartitionConsumer
+
+log = get_logger(__name__)
+
+WORKERS_KEY = "tradingflow:workers"
+BEAT_S = 1.0
+# Three beats may be missed before a worker counts as gone.
+GONE_AFTER_S = 4.0
+# A worker that starts or leaves is seen by all within a beat; standing back before that would be done twice.
+SETTLE_BEATS = 2
+PATIENCE_S = 3.0
+RETRY_AFTER_BEATS = 10
+
+
+class Membership:
+    """This worker's view of the live workers, itself included."""
+
+    def __init__(self, redis: Redis, worker_id: str, clock: Clock) -> None:
+        self._redis = redis
+        self._id = worker_id
+        self._clock = clock
+        self.workers: tuple[str, ...] = (worker_id,)
+
+    def owns(self, partition: int) -> bool:
+        return owner(partition, self.workers) == self._id
+
+    async def join(self) -> None:
+        """Beat once. Never raises: a worker without Redis works, alone in its own view."""
+        try:
+            now = self._clock.now().timestamp()
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zadd(WORKERS_KEY, {self._id: now})
+                pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - GONE_AFTER_S)
+                pipe.zrange(WORKERS_KEY, 0, -1)
+                found = (await pipe.execute())[-1]
+        except (RedisError, OSError) as error:
+            log.warning("workers are not counted", error=error)
+            return
+        self.workers = tuple(sorted(name.decode() for name in found))
+
+    async def leave(self) -> None:
+        try:
+            await self._redis.zrem(WORKERS_KEY, self._id)
+        except (RedisError, OSError) as error:
+            log.warning("worker could not sign off; it is missed soon", error=error)
+
+
+def owner(partition: int, workers: tuple[str, ...]) -> str:
+    """Rendezvous (highest random weight) hashing."""
+    return max(workers, key=lambda worker: hashlib.blake2b(f"{worker}/{partition}".encode()).digest())
+
+
+class Balancer:
+    """Stands back from partitions that belong to others, each time the set of workers has changed."""
+
+    def __init__(self, membership: Membership, consumer: PartitionConsumer, partitions: int) -> None:
+        self._membership = membership
+        self._consumer = consumer
+        self._partitions = partitions
+
+    async def run(self) -> None:
+        """Beat and balance until cancelled."""
+        balanced, seen, steady, stuck_beats = self._membership.workers, self._membership.workers, 0, 0
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._membership.join()
+            steady = steady + 1 if self._membership.workers == seen else 0
+            seen = self._membership.workers
+            stuck_beats = max(stuck_beats - 1, 0)
+            if steady >= SETTLE_BEATS and seen != balanced and not stuck_beats:
+                if await self.balance():
+                    balanced = seen
+                else:
+                    stuck_beats = RETRY_AFTER_BEATS
+
+    async def balance(self) -> bool:
+        """Whether every partition of somebody else's has been left to the line."""
+        others = [p for p in range(self._partitions) if not self._membership.owns(p)]
+        return all(await asyncio.gather(*(self._consumer.stand_back(p, PATIENCE_S) for p in others)))
