@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tradingflow.core.errors import InvalidInput
@@ -215,6 +215,21 @@ class WorkerSettings(PlatformSettings):
     jwks_url: str = "http://127.0.0.1:7000/.well-known/jwks.json"
     jwt_issuer: str = "tradingflow"
     max_nodes_in_flight: int = Field(default=1000, ge=1)
+    credentials_key: SecretStr = SecretStr(LOCAL_CREDENTIALS_KEY)
+    outbound_allowed: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks nodes may reach although they are not public"
+    )
+    sandbox_user_id: int = Field(default=64_998, ge=1)
+    sandbox_processes: int = Field(default=4, ge=1, le=64)
+    sandbox_accept_missing: tuple[str, ...] = Field(
+        default=(), description="Parts of the sandbox wall to live without, by name"
+    )
+
+    def _weak_secrets(self) -> list[str]:
+        weak = super()._weak_secrets()
+        if self.credentials_key.get_secret_value() == LOCAL_CREDENTIALS_KEY:
+            weak.append("CREDENTIALS_KEY")
+        return weak
 
 
 class MonitorSettings(PlatformSettings):

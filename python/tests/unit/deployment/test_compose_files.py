@@ -75,7 +75,7 @@ def test_a_service_is_checked_limited_restarted_and_given_time_to_end(file: str,
 @pytest.mark.parametrize("name", list(services(SERVICES_FILE)))
 def test_our_containers_have_a_read_only_root_and_no_capability_but_those_named_here(name: str) -> None:
     service = services(SERVICES_FILE)[name]
-    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT"}, "tools": set[str]()}
+    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT", "KILL"}, "tools": set[str]()}
     assert set(service.get("cap_add", ())) == needed.get(name, set())
     assert ("user" in service) == (name in needed)
     assert service["read_only"] is True

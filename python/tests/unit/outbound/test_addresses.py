@@ -19,7 +19,8 @@ def test_ordinary_addresses_are_public(text: str) -> None:
     "text",
     [
         "192.0.0.8", "192.0.0.9", "192.88.99.1", "224.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1", "2002:7f00:1::",
-        "2001::1",        "::127.0.0.1", "::ffff:127.0.0.1", "fe80::1%eth0", "fd00:ec2::254", "ff02::1", "100::1", "3fff::1", "::", "::1",
+        "2001::1",
+        "::127.0.0.1", "::ffff:127.0.0.1", "fe80::1%eth0", "fd00:ec2::254", "ff02::1", "100::1", "3fff::1", "::", "::1",
     ],
 )  # fmt: skip
 def test_what_is_global_address_space_on_paper_but_leads_elsewhere_is_not_public(text: str) -> None:

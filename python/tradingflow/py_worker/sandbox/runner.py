@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from pydantic_monty import CollectStreams, Monty, MontyError, MontySession, ResourceLimits
@@ -101,9 +102,9 @@ class Sandbox:
         if self._directory is not None:
             _remove(self._directory)
 
-    def for_owner(self, owner: str) -> OwnedRunner:
+    def for_owner(self, owner: UUID | str) -> OwnedRunner:
         """A `CodeRunner` whose runs take turns with the owner's others, so that nobody can fill the pool."""
-        return OwnedRunner(self, owner)
+        return OwnedRunner(self, str(owner))
 
     async def run(self, owner: str, job: Job) -> CodeResult:
         if self.refusal is not None or self._pool is None:
