@@ -1,7 +1,8 @@
 """`make bench-worker`: durable hops a second, next to raw aio-pika and Celery on the same servers.
 
 Every node task and its signals are in PostgreSQL (fsync on) and every publish is confirmed by quorum queues.
-Sizes by environment: CYCLES (2,000), RAW_CHAINS (1,000), CELERY_CHAINS (100), LONE (200), STORED (1,000,000).
+Sizes by environment: CYCLES (2,000), RAW_CHAINS (1,000), CELERY_CHAINS (100), LONE (200), IO_CYCLES (3,000),
+SCHEDULES (10,000, due within DUE_S = 60 s), STORED (1,000,000; 0 leaves that measurement out).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import os
 import statistics
 import sys
+from contextlib import AsyncExitStack
 from typing import Any
+from uuid import UUID
 
 from bench.figure import Figures, progress
 from bench.worker_baselines import HOPS, RawHops, celery_chain_rate
@@ -25,6 +28,10 @@ STORED = int(os.environ.get("STORED", "1000000"))
 FAN_WIDTH = 100
 MEMORY_CYCLES = 1_000
 MEMORY_LIMIT_MB = 300
+IO_SLOTS = 20
+IO_CYCLES = int(os.environ.get("IO_CYCLES", "3000"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "10000"))
+DUE_S = int(os.environ.get("DUE_S", "60"))
 
 
 async def raw_baseline(url: str) -> tuple[float, float]:
@@ -89,10 +96,88 @@ async def with_one_worker(found: World, figures: Figures) -> float:
     return hops
 
 
+async def waiting_rate(found: World, workers: int) -> float:
+    """Node tasks a second of nodes that wait 50 ms, with IO_SLOTS of them at a time in each worker."""
+    driver = await Driver.connect(found)
+    graph = chain(2, "wait")
+    async with AsyncExitStack() as stack:
+        for _ in range(workers):
+            started = await asyncio.to_thread(found.spawn_worker, MAX_NODES_IN_FLIGHT=str(IO_SLOTS))
+            stack.push_async_callback(asyncio.to_thread, started.stop)
+            await asyncio.to_thread(started.wait_until_ready)
+        flow = await driver.add_flow(graph)
+        await balanced(driver, flow, workers)
+        numbers = await driver.open_cycles(flow, IO_CYCLES)
+        await driver.wait_for_end(600)
+        span = await driver.span_s(flow, numbers)
+    await driver.close()
+    return IO_CYCLES * len(graph["nodes"]) / span
+
+
+async def balanced(driver: Driver, flow: UUID, workers: int) -> None:
+    """Until as many workers as there are share the work evenly."""
+    async with asyncio.timeout(120):
+        while True:
+            numbers = await driver.open_cycles(flow, 160)
+            await driver.wait_for_end()
+            shares = await driver.fetch(
+                "SELECT worker_id, count(*) AS n FROM node_tasks WHERE flow_pk = $1 AND cycle >= $2 GROUP BY worker_id",
+                flow,
+                numbers[0],
+            )
+            if len(shares) == workers and min(share["n"] for share in shares) >= 320 / workers * 0.7:
+                return
+            await asyncio.sleep(1)
+
+
+async def show_scaling(found: World, figures: Figures) -> None:
+    one = await waiting_rate(found, 1)
+    two = await waiting_rate(found, 2)
+    figures.show(
+        "worker_two_workers_io", two, "node tasks/s", baseline="one worker", baseline_value=one,
+        target=">= 1.9 x baseline", ok=two >= 1.9 * one, slots_each=IO_SLOTS,
+    )  # fmt: skip
+
+
+async def show_growth(found: World, figures: Figures, empty: float) -> None:
+    """The chain rate with STORED node tasks in the table, next to the rate of this run's beginning."""
+    driver = await Driver.connect(found)
+    flow = await driver.add_flow(chain(HOPS))
+    await driver.store_history(flow, STORED, HOPS)
+    with found.worker():
+        full = max([await rate(driver, chain(HOPS), CYCLES) for _ in range(3)])
+    await driver.close()
+    figures.show(
+        "worker_growth", full, "hops/s", baseline="rate with few stored node tasks", baseline_value=empty,
+        target=">= 0.9 x baseline", ok=full >= 0.9 * empty, stored=STORED,
+    )  # fmt: skip
+
+
+async def show_schedules(found: World, figures: Figures) -> None:
+    """SCHEDULES flows due within DUE_S seconds: how late their cycles begin."""
+    driver = await Driver.connect(found)
+    with found.worker():
+        await driver.add_due_flows(chain(1), SCHEDULES, DUE_S)
+        await asyncio.sleep(DUE_S)
+        async with asyncio.timeout(120):
+            while await driver.pending_schedules():  # noqa: ASYNC110 - a row in a database sets no event
+                await asyncio.sleep(0.2)
+        await driver.wait_for_end()
+        lag = await driver.schedule_lag_p99_s()
+    await driver.close()
+    figures.show(
+        "worker_schedule_lag_p99", lag, "s", target="<= 2", ok=lag <= 2, schedules=SCHEDULES, due_within_s=DUE_S
+    )
+
+
 async def main() -> int:
     figures = Figures()
     with world() as found:
-        await with_one_worker(found, figures)
+        hops = await with_one_worker(found, figures)
+        await show_scaling(found, figures)
+        await show_schedules(found, figures)
+        if STORED:
+            await show_growth(found, figures, hops)
     return figures.exit_code
 
 

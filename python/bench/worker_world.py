@@ -231,6 +231,64 @@ class Driver:
         )
         return float((row["last"] - row["first"]).total_seconds())
 
+    async def store_history(self, flow: UUID, node_tasks: int, nodes: int) -> None:
+        """Ended cycles of earlier days."""
+        cycles = node_tasks // nodes
+        self._next[flow] = cycles
+        await self._db.execute(
+            "INSERT INTO cycles (flow_pk, cycle, version, fire_time, trigger, status, started_at, finished_at) "
+            "SELECT $1, n, 1, now() - interval '1 day' + n * interval '1 ms', 'interval', 'completed', now(), now() "
+            "FROM generate_series(0, $2 - 1) AS n",
+            flow,
+            cycles,
+        )
+        await self._db.execute(
+            "INSERT INTO node_tasks (flow_pk, cycle, node_id, status, attempt, outputs, started_at, finished_at) "
+            "SELECT $1, c, 'n' || n, 'completed', 1, '{\"value\": null}', now(), now() "
+            "FROM generate_series(0, $2 - 1) AS c, generate_series(0, $3 - 1) AS n",
+            flow,
+            cycles,
+            nodes,
+        )
+        await self._db.execute("ANALYZE")
+
+    async def add_due_flows(self, graph: dict[str, Any], count: int, within_s: int) -> None:
+        """Flows of one user that fire once each, spread evenly over the next seconds."""
+        user = await self.add_user()
+        async with self._db.transaction():
+            await self._db.execute(
+                "INSERT INTO flows (id, user_id, flow_id, status, mode, current_version) "
+                "SELECT gen_random_uuid(), $1, 'due-' || n, 'running', 'live', 1 FROM generate_series(1, $2::int) AS n",
+                user,
+                count,
+            )
+            await self._db.execute(
+                "INSERT INTO flow_versions (flow_pk, version, graph) SELECT id, 1, $2::jsonb FROM flows "
+                "WHERE user_id = $1",
+                user,
+                json.dumps(graph),
+            )
+            await self._db.execute(
+                "INSERT INTO schedules (flow_pk, cycle_interval, next_cycle, overlap, misfire, next_fire_at) "
+                "SELECT id, '0', 0, 'skip', 'once', "
+                "clock_timestamp() + interval '5 s' + random() * make_interval(secs => $2) "
+                "FROM flows WHERE user_id = $1",
+                user,
+                float(within_s),
+            )
+
+    async def pending_schedules(self) -> int:
+        return int(await self._db.fetchval("SELECT count(*) FROM schedules WHERE next_fire_at IS NOT NULL"))
+
+    async def schedule_lag_p99_s(self) -> float:
+        """From the time a cycle was due to the start of its first node."""
+        value = await self._db.fetchval(
+            "SELECT extract(epoch FROM percentile_disc(0.99) WITHIN GROUP (ORDER BY n.started_at - c.fire_time)) "
+            "FROM cycles c JOIN flows f ON f.id = c.flow_pk JOIN node_tasks n USING (flow_pk, cycle) "
+            "WHERE f.flow_id LIKE 'due-%'"
+        )
+        return float(value)
+
     async def fetch(self, query: str, *values: Any) -> list[Any]:
         return list(await self._db.fetch(query, *values))
 

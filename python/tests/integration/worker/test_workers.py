@@ -17,7 +17,7 @@ from tests.integration.worker.nodes import edge, node
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, NodeTask
-from tradingflow.py_worker.runtime.membership import owner
+from tradingflow.py_worker.runtime.membership import owners
 
 CHAIN = [node("a", "emit"), node("b", "pass"), node("c", "pass")]
 EDGES = [edge("a", "b"), edge("b", "c")]
@@ -85,8 +85,9 @@ async def test_two_schedulers_never_double_a_cycle(
         assert len(list(await session.scalars(select(Cycle.cycle)))) == len(flows)
 
 
-def test_a_lost_worker_moves_only_its_own_partitions() -> None:
-    before = {p: owner(p, ("a", "b", "c")) for p in range(64)}
-    after = {p: owner(p, ("a", "c")) for p in range(64)}
-    assert all(before[p] == after[p] for p in before if before[p] != "b")
-    assert set(before.values()) == {"a", "b", "c"}
+def test_partitions_are_shared_evenly_and_few_move_when_a_worker_is_lost() -> None:
+    before, after = owners(64, ("a", "b", "c")), owners(64, ("a", "c"))
+    assert {before.count(worker) for worker in "abc"} <= {20, 21, 22}
+    assert after.count("a") == after.count("c") == 32
+    moved = sum(old != new for old, new in zip(before, after, strict=True) if old != "b")
+    assert moved <= 8

@@ -1,0 +1,97 @@
+"""An effect waits until what it rests on is durable; who runs next is fair."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+from tests.unit.engine.conftest import edge, graph_of, node
+from tradingflow.core.clock import SystemClock
+from tradingflow.py_worker.engine.cycle import Outcome
+from tradingflow.py_worker.kit import HttpClient, MarketData
+from tradingflow.py_worker.runtime.context import (
+    MAX_LOG_LINES,
+    BufferedState,
+    CollectedLog,
+    RunContext,
+    RunRecorder,
+    Surroundings,
+)
+from tradingflow.py_worker.runtime.live import LiveCycle
+from tradingflow.py_worker.runtime.records import StoredCycle
+from tradingflow.py_worker.runtime.slots import FairSlots
+
+
+class Called:
+    """Stands for the way out; remembers that it was used."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def request(self, *_: Any, **__: Any) -> str:
+        self.calls += 1
+        return "answer"
+
+
+async def stored(key: str) -> Any:
+    return {"known": 5}.get(key)
+
+
+def live_cycle() -> LiveCycle:
+    graph = graph_of([node("a", "start"), node("b")], [edge("a", "b")])
+    return LiveCycle(StoredCycle((uuid4(), 0), "f", uuid4(), "running", "live", 1, "running", {}), graph, 4)
+
+
+async def test_an_effect_waits_until_the_inputs_it_rests_on_are_committed() -> None:
+    live, way_out = live_cycle(), Called()
+    live.state.start()
+    live.state.finish(0, Outcome("completed", {"out": 1}))
+    around = Surroundings(SystemClock(), cast("MarketData", None), http=cast("HttpClient", way_out))
+    recorder = RunRecorder(CollectedLog(SystemClock(), "node"), BufferedState(stored))
+    context = RunContext(around, live, 1, [], recorder)
+    effect = asyncio.ensure_future(context.http.request("GET", "https://example.org"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert way_out.calls == 0
+    live.mark_durable(0)
+    await effect
+    assert way_out.calls == 1
+
+
+async def test_state_is_written_only_with_the_end_of_the_task_and_compared_with_what_it_would_be() -> None:
+    state = BufferedState(stored)
+    assert await state.get("known") == 5
+    assert not await state.compare_and_set("known", 4, 6)
+    assert await state.compare_and_set("known", 5, 6)
+    assert await state.get("known") == 6
+    assert state.writes == {"known": 6}
+    assert await BufferedState(stored).get("known") == 5
+
+
+def test_log_lines_are_bounded_and_redacted() -> None:
+    log = CollectedLog(SystemClock(), "node")
+    log.info("signing in", password="hunter2")
+    for number in range(MAX_LOG_LINES + 5):
+        log.info("line " + str(number))
+    lines = log.lines()
+    assert "hunter2" not in lines[0].message
+    assert len(lines) == MAX_LOG_LINES + 1
+    assert lines[-1].message == "6 more lines were left out"
+
+
+def test_users_take_turns_however_long_their_queues_are() -> None:
+    slots, order = FairSlots(1), list[str]()
+    greedy, modest = UUID(int=1), UUID(int=2)
+
+    def start(name: str) -> bool:
+        order.append(name)
+        return True
+
+    for number in range(5):
+        slots.submit(greedy, lambda number=number: start(f"greedy {number}"))  # type: ignore[misc]
+    slots.submit(modest, lambda: start("modest"))
+    for _ in range(5):
+        slots.free()
+    assert order.index("modest") == 2
+    assert slots.taken == 1
