@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
+from tradingflow.account_manager.trade import repository
 from tradingflow.messaging.messages import TradeSettled
 
 
@@ -44,3 +45,15 @@ async def test_trade_on_a_quiet_chain_is_simulated_at_the_present_time(world: Wo
     await world.executor().advance(identity)
     trade = await world.trade(identity)
     assert trade.status == "completed", (trade.failure_code, trade.failure_detail)
+
+
+async def test_a_sweep_pages_through_more_trades_than_fit_one_batch(world: World) -> None:
+    identities = {await world.request_trade(ONE_QUOTE) for _ in range(5)}
+    seen: list[str] = []
+    last = None
+    async with world.sessions() as session:
+        while batch := await repository.unsettled(session, 2, (last.created_at, last.id) if last else None):
+            seen += [trade.id for trade in batch]
+            last = batch[-1]
+    assert len(seen) == 5
+    assert set(seen) == identities

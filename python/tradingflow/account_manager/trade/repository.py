@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, select, tuple_, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import TradeStatus, trade_sources
@@ -34,7 +34,9 @@ async def unsettled(session: AsyncSession, limit: int, after: tuple[datetime, st
     """Trades that still need work, oldest first: open ones, and settled ones a reorg could undo."""
     query = select(Trade).where(Trade.finalized_at.is_(None)).order_by(Trade.created_at, Trade.id).limit(limit)
     if after is not None:
-        query = query.where(tuple_(Trade.created_at, Trade.id) > tuple_(*after))
+        created_at, trade_id = after
+        later = Trade.created_at > created_at
+        query = query.where(later | ((Trade.created_at == created_at) & (Trade.id > trade_id)))
     return list(await session.scalars(query))
 
 
