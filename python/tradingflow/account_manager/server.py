@@ -20,6 +20,7 @@ from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
+from tradingflow.account_manager.price.endpoints import router as price_router
 from tradingflow.account_manager.price.pools import PoolPrices
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.endpoints import router as token_router
@@ -41,7 +42,16 @@ from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve
 
 LANE = "account_manager"
-ROUTERS = (auth_router, user_router, token_router, vault_router, portfolio_router, trade_router, event_router)
+ROUTERS = (
+    auth_router,
+    user_router,
+    token_router,
+    price_router,
+    vault_router,
+    portfolio_router,
+    trade_router,
+    event_router,
+)
 
 
 def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> FastAPI:

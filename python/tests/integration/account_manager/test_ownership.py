@@ -22,6 +22,8 @@ PUBLIC = {
     ("GET", "/token/{token_id}"),
     ("GET", "/token/chain/{chain_id}"),
     ("GET", "/evm/vaults/{chain_id}/operator"),
+    ("GET", "/price/{chain_id}/{token}"),
+    ("POST", "/price/{chain_id}/batch"),
 }
 BODIES: dict[str, Any] = {
     "deposit": {"token": VAULT, "amount": "1"},

@@ -199,3 +199,21 @@ async def test_a_withdrawal_that_would_revert_is_refused_when_it_is_built(
         f"/evm/vaults/{CHAIN_ID}/{vault}/transactions/withdraw", {"token": market.base_token, "amount": "1"}
     )
     assert answer.status_code == 409
+
+
+async def test_a_price_needs_two_sources_that_agree_and_a_fresh_block(
+    alice: Session, anvil: Anvil, market: LocalMarket
+) -> None:
+    path = f"/price/{CHAIN_ID}/{market.base_token}"
+    young = (await alice.get(path)).json()
+    assert young["price"] is None
+    assert young["reason"].startswith("too_few_sources (pool_mean: twap_too_long")
+    anvil.rpc("evm_increaseTime", 400)
+    anvil.rpc("anvil_mine", "0x1")
+    agreed = (await alice.get(path)).json()
+    assert agreed["reason"] is None
+    # The mean is rounded down to a whole tick of 0.01 %.
+    assert Decimal("1999.8") <= Decimal(agreed["price"]) <= Decimal(2000)
+    assert [s["source"] for s in agreed["sources"]] == ["pool_spot", "pool_mean"]
+    unknown = (await alice.post(f"/price/{CHAIN_ID}/batch", {"tokens": [wallet(9).address]})).json()
+    assert unknown[0]["price"] is None

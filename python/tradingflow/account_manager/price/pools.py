@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
@@ -12,6 +13,8 @@ from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import Refused
 from tradingflow.core.money import PRECISION
 
+# Whole token1 for one whole token0 of a pool.
+PriceOfPool = Callable[[Pool], Awaitable[Decimal]]
 # Each hop adds its pool's fee and depth to the error.
 MAX_HOPS = 3
 
@@ -40,6 +43,13 @@ class PoolPrices:
 
     async def price(self, token: str, block: int) -> TokenPrice:
         """Spot price at the end of `block`, along the shortest way of configured pools."""
+        return await self._price(token, lambda pool: self._reader.spot_price(pool, block))
+
+    async def mean_price(self, token: str, window_s: int, block: int) -> TokenPrice:
+        """The same as a time-weighted mean of the last `window_s` seconds, which one block cannot move."""
+        return await self._price(token, lambda pool: self._reader.mean_price(pool, window_s, block))
+
+    async def _price(self, token: str, ask: PriceOfPool) -> TokenPrice:
         quote = self._settings.quote_token
         if quote is None:
             return TokenPrice(None, "no_quote_token")
@@ -49,12 +59,12 @@ class PoolPrices:
         if way is None:
             return TokenPrice(None, "no_pool")
         try:
-            return TokenPrice(await self._along(way, token, block))
+            return TokenPrice(await self._along(way, token, ask))
         except Refused as error:
             return TokenPrice(None, error.code)
 
-    async def _along(self, way: list[Pool], token: str, block: int) -> Decimal:
-        spots = await asyncio.gather(*(self._reader.spot_price(pool, block) for pool in way))
+    async def _along(self, way: list[Pool], token: str, ask: PriceOfPool) -> Decimal:
+        spots = await asyncio.gather(*(ask(pool) for pool in way))
         price = Decimal(1)
         with localcontext() as context:
             context.prec = PRECISION
