@@ -148,7 +148,7 @@ async def run() -> int:
         load = Load(world, context, settings)
         seconds = await load.run(trades)
         figures.show("relayer_trades_settled", trades / seconds, "trades/s", target=f"after {KILLS} kills",
-                     ok=load.kills == KILLS, kills=load.kills, **rpc.lies.told)  # fmt: skip
+                     ok=load.kills == KILLS, kills=load.kills, node=rpc.lies.told)  # fmt: skip
         await judge(world, figures, first_nonce)
     return figures.exit_code
 

@@ -10,11 +10,13 @@ from typing import Annotated
 
 import typer
 
+from tradingflow.account_manager.trade.commands import app as trades
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.monitor.commands import app as monitor
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(monitor, name="monitor")
+app.add_typer(trades, name="trades")
 
 
 @app.callback()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -180,6 +180,23 @@ async def find_logs(
     client: ChainClient, address: str, topics: Sequence[str], first_block: int, last_block: int
 ) -> list[LogReceipt]:
     """The newest logs that match, searched backwards until a range holds some."""
+    async for logs in _ranges_backwards(client, address, topics, first_block, last_block):
+        if logs:
+            return logs
+    return []
+
+
+async def all_logs(
+    client: ChainClient, address: str, topics: Sequence[str], first_block: int, last_block: int
+) -> list[LogReceipt]:
+    """Every log that matches."""
+    ranges = [logs async for logs in _ranges_backwards(client, address, topics, first_block, last_block)]
+    return [log for logs in reversed(ranges) for log in logs]
+
+
+async def _ranges_backwards(
+    client: ChainClient, address: str, topics: Sequence[str], first_block: int, last_block: int
+) -> AsyncIterator[list[LogReceipt]]:
     upper, span = last_block, LOG_RANGE_BLOCKS
     while upper >= first_block:
         lower = max(first_block, upper - span + 1)
@@ -196,10 +213,8 @@ async def find_logs(
                 raise
             span //= 2
             continue
-        if logs:
-            return logs
+        yield logs
         upper = lower - 1
-    return []
 
 
 def _call(sender: str, to: str, data: bytes) -> TxParams:

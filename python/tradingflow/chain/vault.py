@@ -11,7 +11,7 @@ from hexbytes import HexBytes
 from web3.types import BlockIdentifier, EventData, LogReceipt
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import Receipt, find_logs, simulate
+from tradingflow.chain.transactions import Receipt, all_logs, find_logs, simulate
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
 
 # The vault's MAX_DEADLINE_S: how far ahead of the block's time a swap's deadline may lie.
@@ -124,6 +124,11 @@ class VaultContract:
         topics = [TRADE_EXECUTED_TOPIC, trade_id]
         logs = await find_logs(self._client, self.address, topics, first_block, last_block)
         return self._decode(logs[0]) if logs else None
+
+    async def executed_trades(self, first_block: int, last_block: int) -> list[ExecutedTrade]:
+        """Every trade the vault executed in these blocks, oldest first."""
+        logs = await all_logs(self._client, self.address, [TRADE_EXECUTED_TOPIC], first_block, last_block)
+        return [self._decode(log) for log in logs]
 
     def _decode(self, log: LogReceipt) -> ExecutedTrade:
         event: EventData = self._client.contract("Vault", self.address).events["TradeExecuted"]().process_log(log)

@@ -88,6 +88,14 @@ async def slot_attempts(session: AsyncSession, purpose: str, purpose_id: str) ->
     return list(found)
 
 
+async def attempts_for(session: AsyncSession, purpose_id: str) -> list[Transaction]:
+    """Every attempt of every slot, also of those that only fill their nonce by now, oldest first."""
+    found = await session.scalars(
+        select(Transaction).where(Transaction.purpose_id == purpose_id).order_by(Transaction.id)
+    )
+    return list(found)
+
+
 async def attempts_at(session: AsyncSession, chain_id: int, signer: str, nonce: int) -> list[Transaction]:
     """The attempts of one slot, oldest first."""
     found = await session.scalars(

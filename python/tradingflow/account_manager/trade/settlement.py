@@ -5,23 +5,26 @@ Each ending is one transaction: the slot's attempts, the trade row, and the mess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer import repository as transactions
-from tradingflow.account_manager.relayer.relayer import Mined, Relayer
-from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.relayer.relayer import Mined
+from tradingflow.account_manager.relayer.steps import Reached, Step
 from tradingflow.account_manager.relayer.transitions import TradeStatus
 from tradingflow.account_manager.trade import repository, spending
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.chain.client import CallReverted, ChainClient
 from tradingflow.chain.transactions import Receipt, block_hash, find_receipt, head_number, replay
 from tradingflow.chain.vault import ExecutedTrade, VaultContract
+from tradingflow.core.clock import Clock
+from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import InvariantBroken
 from tradingflow.core.ids import cycle_partition
 from tradingflow.core.logging import get_logger
+from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Trade, Transaction
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.messages import TradeSettled, encode
@@ -34,11 +37,26 @@ LANE = "account_manager"
 UNKNOWN_REVERT = Failure("reverted", "the transaction reverted; the same call no longer says why")
 
 
+class Surroundings(Protocol):
+    """What a settlement needs of whoever runs it: no key, so that an operator's tool can settle, too."""
+
+    @property
+    def sessions(self) -> SessionFactory: ...
+    @property
+    def chains(self) -> Mapping[int, ChainClient]: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def settings(self) -> PlatformSettings: ...
+    @property
+    def reached(self) -> Reached: ...
+
+
 class Settlement:
     """Writes the ends of trades. Safe to repeat: an end that is written already changes nothing."""
 
-    def __init__(self, relayer: Relayer) -> None:
-        self._relayer = relayer
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
 
     async def complete(self, trade: Trade, attempts: Sequence[Transaction], receipt: Receipt) -> None:
         """The vault executed the trade in this receipt. Raises InvariantBroken when it does not say so."""
@@ -53,7 +71,7 @@ class Settlement:
         """The trade did not happen: it was refused before anything was sent, or its slot was mined without it."""
         facts: dict[str, Any] = {"failure_code": failure.code, "failure_detail": failure.detail}
         if receipt is None:
-            facts["finalized_at"] = self._relayer.clock.now()  # nothing on chain that a reorg could change
+            facts["finalized_at"] = self._around.clock.now()  # nothing on chain that a reorg could change
         else:
             facts |= _place_of(receipt)
         await self._write(trade, TradeStatus.FAILED, facts, attempts, receipt)
@@ -67,7 +85,7 @@ class Settlement:
         if executed is None or receipt is None:
             log.warning("trade id is used, its event is not visible yet", trade_id=trade.id)
             return
-        async with self._relayer.sessions() as session:
+        async with self._around.sessions() as session:
             own = await transactions.find_by_hash(session, executed.transaction_hash)
             siblings = await transactions.attempts_at(session, own.chain_id, own.signer, own.nonce) if own else []
         await self._write(trade, TradeStatus.COMPLETED, _facts_of(executed), siblings, receipt)
@@ -80,13 +98,13 @@ class Settlement:
         if await block_hash(client, trade.block_number) != trade.block_hash:
             await self._reopen(trade)
         elif await head_number(client) - trade.block_number >= client.settings.finality_blocks:
-            async with self._relayer.sessions() as session, session.begin():
-                await repository.amend(session, trade.id, finalized_at=self._relayer.clock.now())
-            self._relayer.reached(Step.FINALIZED)
+            async with self._around.sessions() as session, session.begin():
+                await repository.amend(session, trade.id, finalized_at=self._around.clock.now())
+            self._around.reached(Step.FINALIZED)
 
     async def _reopen(self, trade: Trade) -> None:
         log.warning("block of a settled trade was reorganised away", trade_id=trade.id, block=trade.block_number)
-        async with self._relayer.sessions() as session, session.begin():
+        async with self._around.sessions() as session, session.begin():
             row = await repository.lock(session, trade.id)
             if row.block_hash != trade.block_hash:
                 return
@@ -106,24 +124,24 @@ class Settlement:
         attempts: Sequence[Transaction],
         receipt: Receipt | None,
     ) -> None:
-        async with self._relayer.sessions() as session, session.begin():
+        async with self._around.sessions() as session, session.begin():
             row = await repository.lock(session, trade.id)
             if row.status != trade.status:
                 return  # another executor has moved it since we looked: what we found may be its doing
             if row.status == TradeStatus.SUBMITTED and target is TradeStatus.FAILED:
                 await spending.release(session, row)
-            if not await repository.move(session, trade.id, target, settled_at=self._relayer.clock.now(), **facts):
+            if not await repository.move(session, trade.id, target, settled_at=self._around.clock.now(), **facts):
                 return
             if receipt is not None:
                 await transactions.record_mined(session, attempts, receipt)
                 await transactions.abandon(session, PURPOSE, trade.id, attempts[-1] if attempts else None)
             await self._tell(session, trade, receipt)
-            self._relayer.reached(Step.SETTLED_BEFORE_COMMIT)
+            self._around.reached(Step.SETTLED_BEFORE_COMMIT)
         log.info("trade settled", trade_id=trade.id, status=target, code=facts.get("failure_code"))
-        self._relayer.reached(Step.SETTLED)
+        self._around.reached(Step.SETTLED)
 
     async def _tell(self, session: AsyncSession, trade: Trade, receipt: Receipt | None) -> None:
-        partition = cycle_partition(trade.flow_pk, trade.cycle, self._relayer.settings.cycle_partitions)
+        partition = cycle_partition(trade.flow_pk, trade.cycle, self._around.settings.cycle_partitions)
         told = TradeSettled(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, trade_id=trade.id)
         # A trade that a reorg settles anew is told of anew; the same settlement twice is the same message.
         message_id = f"{trade.id}:{receipt.block_hash if receipt else 'refused'}"
@@ -132,12 +150,12 @@ class Settlement:
 
     async def _first_block(self, trade: Trade) -> int:
         """Where the search for the trade's event may begin."""
-        async with self._relayer.sessions() as session:
+        async with self._around.sessions() as session:
             created = await repository.vault_created_block(session, trade.chain_id, trade.vault_address)
         return created if created is not None else self._client(trade).settings.start_block
 
     def _client(self, trade: Trade) -> ChainClient:
-        return self._relayer.chains[trade.chain_id]
+        return self._around.chains[trade.chain_id]
 
     def _vault(self, trade: Trade) -> VaultContract:
         return VaultContract(self._client(trade), trade.vault_address)
