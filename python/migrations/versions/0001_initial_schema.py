@@ -231,6 +231,17 @@ def upgrade() -> None:
     op.create_index(op.f("ix_auth_sessions_expires_at"), "auth_sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_auth_sessions_user_id"), "auth_sessions", ["user_id"], unique=False)
     op.create_table(
+        "contract_abis",
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=True),
+        sa.Column("entries", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_contract_abis_user_id_users"), ondelete="SET NULL"
+        ),
+        sa.PrimaryKeyConstraint("kind", name=op.f("pk_contract_abis")),
+    )
+    op.create_table(
         "credentials",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -546,6 +557,7 @@ def downgrade() -> None:
     op.drop_table("user_preferences")
     op.drop_table("flows")
     op.drop_table("credentials")
+    op.drop_table("contract_abis")
     op.drop_index(op.f("ix_auth_sessions_user_id"), table_name="auth_sessions")
     op.drop_index(op.f("ix_auth_sessions_expires_at"), table_name="auth_sessions")
     op.drop_table("auth_sessions")

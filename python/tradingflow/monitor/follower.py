@@ -119,6 +119,7 @@ class Follower:
         metrics.HALTED.labels(self._label).set(cursor.halted_reason is not None)
         if cursor.halted_reason is not None:
             return None
+        await self._store.load_abis(self._registry)
         contracts = ContractSet(await self._store.adopt(cursor.next_block))
         metrics.CONTRACTS.labels(self._label).set(len(contracts))
         blocks = await self._store.recent_blocks(cursor.next_block)
@@ -129,6 +130,7 @@ class Follower:
 
     async def _take_up_contracts(self, state: State) -> None:
         if await self._store.has_new_contracts():
+            await self._store.load_abis(self._registry)
             for contract in await self._store.adopt(state.next_block):
                 state.assembler.contracts.add(contract)
             metrics.CONTRACTS.labels(self._label).set(len(state.assembler.contracts))

@@ -115,6 +115,7 @@ class Operation:
 
         Those decoded are published again under their names, and the contracts they announce are followed.
         """
+        await self._store.load_abis(self._registry)
         tried = decoded = 0
         after = (-1, -1)
         while True:

@@ -15,13 +15,17 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from tradingflow.core.errors import Conflict
-from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
+from tradingflow.chain.registry import AbiRegistry
+from tradingflow.core.errors import Conflict, InvalidInput
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractAbi, ContractEvent, MonitoredContract
 from tradingflow.db.outbox import enqueue
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.notify import LANE, announce, revert_messages
+
+log = get_logger(__name__)
 
 BLOCKS = ChainBlock.__table__
 EVENTS = ContractEvent.__table__
@@ -94,6 +98,16 @@ class ChainStore:
         )
         row = (await connection.execute(query.with_for_update() if lock else query)).one()
         return Cursor(*row)
+
+    async def load_abis(self, registry: AbiRegistry) -> None:
+        """Add the ABIs that are not built in; one that is none is said and passed over."""
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(select(ContractAbi.kind, ContractAbi.entries))).all()
+        for kind, entries in rows:
+            try:
+                registry.add(kind, entries)
+            except InvalidInput as error:
+                log.warning("ABI passed over", kind=kind, detail=error.detail)
 
     async def recent_blocks(self, next_block: int) -> list[tuple[int, str]]:
         """(number, hash) of the stored blocks that a reorg may still replace, lowest first."""

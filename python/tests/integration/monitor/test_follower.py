@@ -1,6 +1,11 @@
 """Following a real chain: what is stored is what the chain has, near the head and far below it."""
 
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from devstack.anvil import CHAIN_ID
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from tradingflow.monitor.store import Batch, ChainStore, CursorMoved
 
 from .conftest import Follow
 from .stored import Stored, catch_up
@@ -75,3 +80,13 @@ async def test_a_second_monitor_changes_nothing(follow: Follow, emitter: Emitter
         await catch_up(first)
 
     assert len(await stored.events()) == 10
+
+
+async def test_a_batch_that_does_not_start_at_the_cursor_is_refused(engine: AsyncEngine, stored: Stored) -> None:
+    store = ChainStore(engine, CHAIN_ID, finality_blocks=4)
+    await store.prepare(0, [])
+    await store.commit(Batch(CHAIN_ID, 0, 10, [], []), head=20)
+    for late in (Batch(CHAIN_ID, 0, 5, [], []), Batch(CHAIN_ID, 12, 14, [], [])):
+        with pytest.raises(CursorMoved):
+            await store.commit(late, head=20)
+    assert (await stored.cursor()).next_block == 10

@@ -1,7 +1,7 @@
 """What an operator's commands find and mend."""
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
@@ -9,7 +9,7 @@ from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.evm import parse_address
-from tradingflow.db.models.chain import ContractEvent
+from tradingflow.db.models.chain import ContractAbi, ContractEvent
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS_FINAL
 from tradingflow.monitor.notify import ANNOUNCEMENT
@@ -35,8 +35,8 @@ def chain(anvil: Anvil) -> ChainSettings:
     return ChainSettings(chain_id=CHAIN_ID, name="local", rpc_urls=(anvil.url,), finality_blocks=3)
 
 
-def operation(parts: ChainParts, engine: AsyncEngine, registry: AbiRegistry | None = None) -> Operation:
-    return Operation(engine, CHAIN_ID, parts.store, registry or AbiRegistry())
+def operation(parts: ChainParts, engine: AsyncEngine) -> Operation:
+    return Operation(engine, CHAIN_ID, parts.store, AbiRegistry())
 
 
 async def test_verify_names_what_differs(
@@ -74,9 +74,11 @@ async def test_redecode_gives_raw_events_their_names_and_says_so(
     await stored.monitor(contract, "mover")
     async with open_chain(chain, engine, AbiRegistry()) as parts:
         await catch_up(parts.follower)
-        registry = AbiRegistry()
-        registry.add("mover", [{"type": "event", "name": "Moved", "inputs": [{"name": "to", "type": "uint8"}]}])
-        assert await operation(parts, engine, registry).redecode() == (2, 1)
+        abi = [{"type": "event", "name": "Moved", "inputs": [{"name": "to", "type": "uint8"}]}]
+        async with engine.begin() as connection:
+            rows = [{"kind": "mover", "entries": abi}, {"kind": "broken", "entries": [{"type": "event"}]}]
+            await connection.execute(insert(ContractAbi), rows)
+        assert await operation(parts, engine).redecode() == (2, 1)
 
     moved, strange = await stored.events()
     assert (moved.name, moved.args, moved.undecoded_reason) == ("Moved", {"to": 7}, None)

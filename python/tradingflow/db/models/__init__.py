@@ -10,7 +10,7 @@ from tradingflow.db.models.account import (
     Wallet,
 )
 from tradingflow.db.models.base import Base
-from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
+from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractAbi, ContractEvent, MonitoredContract
 from tradingflow.db.models.flow import (
     Cycle,
     DeadLetter,
@@ -33,6 +33,7 @@ __all__ = [
     "Base",
     "ChainBlock",
     "ChainCursor",
+    "ContractAbi",
     "ContractEvent",
     "Credential",
     "Cycle",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Index, Integer, LargeBinary
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingflow.db.models.base import Base
+from tradingflow.db.models.base import Base, CreatedAt
 from tradingflow.db.types import EvmAddress, Hash32
 
 
@@ -81,3 +82,14 @@ class ContractEvent(Base):
     topics: Mapped[list[bytes]] = mapped_column(ARRAY(LargeBinary))
     data: Mapped[bytes]
     block_time: Mapped[datetime]
+
+
+class ContractAbi(Base):
+    """The ABI of a kind of contract that is not built in: `entries` is its JSON ABI, `user_id` whoever added it."""
+
+    __tablename__ = "contract_abis"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    entries: Mapped[list[Any]]
+    created_at: Mapped[CreatedAt]
