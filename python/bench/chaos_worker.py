@@ -96,8 +96,12 @@ class Chaos:
 
     async def _await_successor(self) -> None:
         successor = self._starting.pop(0)
-        await asyncio.to_thread(successor.wait_until_ready)
-        self._alive.append(successor)
+        try:
+            await asyncio.to_thread(successor.wait_until_ready)
+        except WorkerEnded:  # a server was away just when it started: started again, as a supervisor would
+            self._starting.append(self._world.spawn_worker())
+        else:
+            self._alive.append(successor)
 
     async def _restart(self, turn: int) -> None:
         name = ("rabbitmq", "postgres", "redis")[turn % 3]

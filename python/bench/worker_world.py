@@ -35,6 +35,10 @@ PARTITIONS = 16
 READY_S = 180.0
 
 
+class WorkerEnded(Exception):
+    """The process ended while it started; the text is the end of its log."""
+
+
 @dataclass
 class WorkerProcess:
     """One worker; `kill` is SIGKILL, `stop` the graceful way."""
@@ -61,6 +65,8 @@ class WorkerProcess:
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise WorkerEnded(self.log.read_text()[-2000:])
             try:
                 if httpx.get(f"http://127.0.0.1:{self.port}/health/ready", timeout=2).is_success:
                     return

@@ -31,7 +31,7 @@ from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.control import ControlListener
 from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
 from tradingflow.py_worker.dead_letters import DeadLetterKeeper
-from tradingflow.py_worker.flows.cycle_endpoints import nodes_router
+from tradingflow.py_worker.flows.cycle_endpoints import nodes_router, worker_router
 from tradingflow.py_worker.flows.cycle_endpoints import router as cycles_router
 from tradingflow.py_worker.flows.endpoints import router as flows_router
 from tradingflow.py_worker.flows.stream import router as stream_router
@@ -80,7 +80,7 @@ def create_app(
         lifespan=lifespan,
         readiness=readiness,
     )
-    for router in (flows_router, cycles_router, stream_router, catalog_router, nodes_router):
+    for router in (flows_router, cycles_router, stream_router, catalog_router, nodes_router, worker_router):
         app.include_router(router)
     return app
 

@@ -110,6 +110,18 @@ async def test_a_node_task_is_found_by_its_id_and_can_be_stopped(client: Client,
     assert statuses == {"slow_1": "terminated", "after": "skipped"}
 
 
+async def test_running_node_tasks_are_listed_for_their_owner_only(client: Client, stranger: Client) -> None:
+    await client.execute("listed", [node("slow", "sleep", {"seconds": 60})], [])
+
+    async def listed() -> Any:
+        return (await client.get("/nodes")).json()
+
+    assert [task["id"] for task in await until(listed)] == ["listed_0_slow"]
+    assert [task["id"] for task in (await client.get("/worker/nodes")).json()] == ["listed_0_slow"]
+    assert (await stranger.get("/nodes")).json() == (await stranger.get("/worker/nodes")).json() == []
+    await client.ok("POST", "/flows/listed/stop")
+
+
 async def test_the_signals_of_a_cycle_are_readable(client: Client) -> None:
     await client.execute("sig", CHAIN, EDGES)
     await client.cycle_end("sig")

@@ -74,7 +74,7 @@ class DeadLetterView(BaseModel):
     replayed_at: datetime | None
 
 
-@router.post("/{flow_id}/cycles", responses=CONFLICT)
+@router.post("/{flow_id}/cycles", responses={**CONFLICT, 429: ERROR_RESPONSES[429]})
 async def run_cycle(
     flow: OwnFlow,
     session: Transaction,
@@ -82,6 +82,7 @@ async def run_cycle(
     request: Annotated[CycleRequest | None, Body()] = None,
 ) -> CycleView:
     """Start the next cycle now."""
+    parts.worker.require_room()
     schedule = await store.get_schedule(session, flow, lock=True)
     if request and request.cycle is not None and request.cycle != schedule.next_cycle:
         raise Conflict("unexpected_cycle", f"the flow's next cycle is {schedule.next_cycle}, not {request.cycle}")
@@ -218,7 +219,28 @@ class TaskStatus(BaseModel):
 
 
 nodes_router = APIRouter(prefix="/nodes", tags=["nodes"], responses={s: ERROR_RESPONSES[s] for s in (401, 404, 422)})
+worker_router = APIRouter(prefix="/worker", tags=["nodes"], responses={401: ERROR_RESPONSES[401]})
+MAX_LISTED = 1_000
 TaskId = Annotated[str, Path(max_length=300, pattern=r"^[A-Za-z0-9_:-]+$")]
+
+
+@nodes_router.get("")
+async def running_node_tasks(user: CurrentUser, session: Transaction) -> list[TaskStatus]:
+    """Your node tasks that run now, on any worker. A task shows up when it has run for a quarter of a second."""
+    rows = await store.running_tasks(session, user.user_id, MAX_LISTED)
+    return [_running(flow.flow_id, task.cycle, task.node_id) for flow, task in rows]
+
+
+@worker_router.get("/nodes")
+async def node_tasks_here(user: CurrentUser, parts: TheParts) -> list[TaskStatus]:
+    """Your node tasks this worker process is running now."""
+    mine = ((live, run) for live, run in parts.worker.conductor.running() if live.user_id == user.user_id)
+    return [_running(live.flow_id, live.key[1], live.graph.nodes[run.index].id) for live, run in mine]
+
+
+def _running(flow_id: str, cycle: int, node_id: str) -> TaskStatus:
+    task_id = node_task_id(flow_id, cycle, node_id)
+    return TaskStatus(id=task_id, flow_id=flow_id, cycle=cycle, node_id=node_id, status="running")
 
 
 @nodes_router.get("/{task}/status")

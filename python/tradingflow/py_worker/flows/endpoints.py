@@ -62,9 +62,10 @@ async def validate_flow(request: FlowRequest, user: CurrentUser, parts: TheParts
     return Validation(valid=True, nodes=len(graph.nodes), edges=edges, components=graph.components)
 
 
-@router.post("/execute")
+@router.post("/execute", responses={429: ERROR_RESPONSES[429]})
 async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
     """Store a flow and let it run from now on. The same `flow_id` again: a new version if the graph changed."""
+    parts.worker.require_room()
     _judge(request, parts)
     flow, schedule = await service.execute(request)
     await service.session.commit()

@@ -68,6 +68,18 @@ async def node_tasks(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[
     return (await session.scalars(statement.order_by(NodeTask.started_at.nulls_last(), NodeTask.node_id))).all()
 
 
+async def running_tasks(session: AsyncSession, user_id: UUID, limit: int) -> Sequence[tuple[Flow, NodeTask]]:
+    """Tasks of open cycles that are shown as running, oldest first."""
+    statement = (
+        select(Flow, NodeTask)
+        .join(Cycle, Cycle.flow_pk == Flow.id)
+        .join(NodeTask, (NodeTask.flow_pk == Cycle.flow_pk) & (NodeTask.cycle == Cycle.cycle))
+        .where(Flow.user_id == user_id, Cycle.status == "running", NodeTask.status == "running")
+    )
+    rows = await session.execute(statement.order_by(NodeTask.started_at).limit(limit))
+    return [(flow, task) for flow, task in rows]
+
+
 async def count_open_cycles(session: AsyncSession, flow: Flow) -> int:
     statement = select(func.count()).select_from(Cycle).where(Cycle.flow_pk == flow.id, Cycle.status == "running")
     return await session.scalar(statement) or 0

@@ -14,7 +14,7 @@ class FairSlots:
     """At most `limit` pieces of work at a time, handed out round-robin between users."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._taken = 0
         self._queues: OrderedDict[UUID, deque[Start]] = OrderedDict()
 
@@ -26,13 +26,9 @@ class FairSlots:
     def waiting(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    @property
-    def is_full(self) -> bool:
-        return self._taken >= self._limit
-
     def submit(self, user: UUID, start: Start) -> None:
         """Start now when a slot is free, else when it is this user's turn."""
-        if self._taken < self._limit:
+        if self._taken < self.limit:
             self._taken += start()
         else:
             self._queues.setdefault(user, deque()).append(start)
@@ -40,7 +36,7 @@ class FairSlots:
     def free(self) -> None:
         """One piece of work is over."""
         self._taken -= 1
-        while self._queues and self._taken < self._limit:
+        while self._queues and self._taken < self.limit:
             user, queue = self._queues.popitem(last=False)
             start = queue.popleft()
             if queue:

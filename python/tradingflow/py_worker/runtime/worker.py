@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
+from tradingflow.core.errors import TooManyRequests
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.partitions import PartitionConsumer
@@ -38,6 +39,10 @@ log = get_logger(__name__)
 # Unacknowledged messages a partition; with packing each may carry 64 signals.
 PREFETCH = 200
 SHOW_RUNNING_PERIOD_S = 0.25
+# Beyond these the API takes no new work: what waits is a backlog of many seconds, held in memory.
+MAX_WAITING_PER_SLOT = 10
+MAX_UNCOMMITTED = 50_000
+RETRY_AFTER_S = 5
 # On SIGTERM: what ends within FINISH_S ends here, the rest is handed over; then DRAIN_S for the last commits.
 FINISH_S = 5.0
 DRAIN_S = 10.0
@@ -124,6 +129,14 @@ class Worker:
             except TimeoutError:
                 log.warning("left without committing everything; it will run again", records=len(self.committer))
             await cancel_all(background)
+
+    def require_room(self) -> None:
+        """Raises TooManyRequests while this worker has far more in hand than it can run."""
+        waiting = self.slots.waiting
+        if waiting > MAX_WAITING_PER_SLOT * self.slots.limit or len(self.committer) > MAX_UNCOMMITTED:
+            raise TooManyRequests(
+                "worker_saturated", f"{waiting} node tasks wait for a slot; try again shortly", RETRY_AFTER_S
+            )
 
     async def _show_running(self) -> None:
         while True:
