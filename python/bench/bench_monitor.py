@@ -4,8 +4,10 @@ Sizes by environment: EVENTS (200,000), EVENTS_PER_BLOCK (100), BASELINE_EVENTS 
 that measurement out).
 """
 
+import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figure import Figures, progress
+from bench.monitor_head import head_latencies
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.emitter import Emitter, swap_burst_contract, transfer_burst_contract, word
 from devstack.private_servers import PrivateServers
@@ -22,6 +25,7 @@ EVENTS = int(os.environ.get("EVENTS", "200000"))
 EVENTS_PER_BLOCK = int(os.environ.get("EVENTS_PER_BLOCK", "100"))
 BASELINE_EVENTS = int(os.environ.get("BASELINE_EVENTS", "20000"))
 STORED = int(os.environ.get("STORED", "10000000"))
+HEAD_BLOCKS = int(os.environ.get("HEAD_BLOCKS", "30"))
 FINALITY_BLOCKS = 64
 MEMORY_LIMIT_MB = 300
 
@@ -97,10 +101,44 @@ def measure(figures: Figures, servers: PrivateServers, anvil: Anvil, work: Work)
         target=f">= {work.target:,.0f} and >= 9 x baseline", ok=rate >= max(work.target, 9 * baseline),
         events=int(ours["events"]),
     )  # fmt: skip
+    if STORED and work is TRANSFERS:
+        measure_full_table(figures, servers, job, rate)
     figures.show(
         f"monitor_backfill_{work.name}_memory", ours["peak_mb"], "MB",
         target=f"<= {MEMORY_LIMIT_MB}", ok=ours["peak_mb"] <= MEMORY_LIMIT_MB,
     )  # fmt: skip
+
+
+FILL = f"""
+INSERT INTO contract_events (chain_id, block_number, log_index, block_hash, transaction_hash, address, kind, name, args,
+    topics, data, block_time)
+SELECT 1, n / 100, n % 100, sha256(int8send(n / 100)), sha256(int8send(n)), substr(sha256(int8send(n % 1000)), 1, 20),
+    'erc20', 'Transfer', jsonb_build_object('value', n::text), ARRAY[sha256(int8send(n))], int8send(n), now()
+FROM generate_series(1::bigint, {STORED}) AS n
+"""  # noqa: S608 - STORED is a number
+
+
+def measure_full_table(figures: Figures, servers: PrivateServers, job: dict[str, Any], rate: float) -> None:
+    """The same work again, into a table that holds STORED events of another chain already."""
+    with servers.fresh_database() as url:
+        servers.postgres.execute(FILL, database=url.rpartition("/")[2])
+        progress(f"{STORED} events filled in")
+        outcome = child("bench.monitor_index", job | {"database_url": url})
+    full = outcome["events"] / outcome["seconds"]
+    figures.show(
+        "monitor_backfill_into_a_full_table", full, "events/s", baseline="the same into an empty table",
+        baseline_value=rate, target=">= 0.8 x baseline", ok=full >= 0.8 * rate, stored=STORED,
+    )  # fmt: skip
+
+
+def measure_head(figures: Figures, servers: PrivateServers, anvil: Anvil) -> None:
+    with servers.fresh_database() as url, servers.fresh_virtual_host() as rabbitmq_url:
+        latencies = asyncio.run(head_latencies(url, rabbitmq_url, anvil, CHAIN_ID, HEAD_BLOCKS))
+    for name, values, limit_ms in (("stored", latencies.committed, 100), ("published", latencies.published, 150)):
+        p50 = statistics.median(values)
+        figures.show(
+            f"monitor_head_{name}_p50", p50, "ms", target=f"<= {limit_ms}", ok=p50 <= limit_ms, blocks=len(values)
+        )
 
 
 def main() -> int:
@@ -109,6 +147,8 @@ def main() -> int:
         for work in (TRANSFERS, SWAPS):
             with servers.fresh_chain() as anvil:
                 measure(figures, servers, anvil, work)
+        with servers.fresh_chain() as anvil:
+            measure_head(figures, servers, anvil)
     return figures.exit_code
 
 

@@ -36,6 +36,23 @@ async def test_events_of_replaced_blocks_give_way(follow: Follow, emitter: Emitt
     assert (await stored.cursor()).next_block == max(canonical) + 1
 
 
+async def test_a_reorg_under_new_blocks_is_seen_by_the_parent_hash(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(4):
+        emitter.send(token, burst(100 * block, count=1))
+    await stored.monitor(token, "erc20")
+
+    async with follow(finality_blocks=8) as follower:
+        await catch_up(follower)
+        emitter.reorg(2, [(token, burst(9_000, count=1), 0)])
+        emitter.send(token, burst(9_001, count=1))
+        await catch_up(follower)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 100, 9_000, 9_001]
+
+
 async def test_a_reorg_while_the_monitor_was_away_is_found_at_its_start(
     follow: Follow, emitter: Emitter, stored: Stored
 ) -> None:
