@@ -28,7 +28,7 @@ from tradingflow.core.config import ChainSettings, ExecutorSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.db.engine import make_engine, make_session_factory
 
-ADVANCES_AT_ONCE = 8
+ADVANCES_AT_ONCE = 4
 IDLE_S = 0.3
 HEAL_EVERY_S = 2.0
 

@@ -20,7 +20,7 @@ from tradingflow.messaging.messages import TradeRequested, encode
 from tradingflow.messaging.topology import TRADE_REQUESTS, TRADES
 
 PYTHON_ROOT = Path(__file__).resolve().parents[3]
-WAIT_S = 60.0
+WAIT_S = 120.0
 CELERY = (sys.executable, "-m", "celery", "-A", "tradingflow.account_manager.celery_worker")
 
 StartCelery = Callable[[str], Daemon]
@@ -88,6 +88,47 @@ async def test_beat_finds_a_trade_whose_message_was_lost(world: World, celery: S
 
     await eventually(is_completed, worker)
     assert await world.executions(identity) == 1
+
+
+async def test_worker_killed_mid_task_leaves_its_trade_to_the_next_one(
+    world: World, rabbitmq_url: str, celery: StartCelery
+) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    first = celery("worker")
+    identity = await world.request_trade(10 * ONE_QUOTE)
+    async with Broker(rabbitmq_url, name="test", partitions=16) as broker:
+        body = encode(TradeRequested(trade_id=identity))
+        await broker.publish(TRADES, TRADE_REQUESTS, body, message_id=identity)
+
+    async def is_submitted() -> bool:
+        return (await world.trade(identity)).status == "submitted"
+
+    await eventually(is_submitted, first)
+    first.kill()
+    world.anvil.rpc("evm_setAutomine", True)
+    world.anvil.rpc("evm_mine")
+    second = celery("worker")
+    celery("beat")
+    await eventually(lambda: is_settled(world, identity), second)
+    assert await world.executions(identity) == 1
+    assert len(await world.transactions(identity)) == 1
+
+
+async def test_two_beats_and_two_workers_double_nothing(world: World, celery: StartCelery) -> None:
+    identities = [await world.request_trade(ONE_QUOTE) for _ in range(5)]
+    worker = celery("worker")
+    for role in ("worker", "beat", "beat"):
+        celery(role)
+    for identity in identities:
+        await eventually(lambda identity=identity: is_settled(world, identity), worker)  # type: ignore[misc]
+    for identity in identities:
+        assert await world.executions(identity) == 1
+        assert [t.status for t in await world.transactions(identity)] == ["mined"]
+    assert len(await world.told()) == len(identities)
+
+
+async def is_settled(world: World, identity: str) -> bool:
+    return (await world.trade(identity)).settled_at is not None
 
 
 async def test_vault_is_deployed_and_verified_by_task(world: World, rabbitmq_url: str, celery: StartCelery) -> None:
