@@ -13,7 +13,8 @@ from tradingflow.core.access_token import Principal
 from tradingflow.web.auth import CurrentUser, require_scope
 
 
-def parts_of(request: Request) -> Parts:
+async def parts_of(request: Request) -> Parts:
+    """Async although it waits for nothing: FastAPI sends plain functions through a thread pool."""
     parts: Parts = request.app.state.parts
     return parts
 

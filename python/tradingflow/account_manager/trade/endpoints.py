@@ -19,7 +19,7 @@ NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 router = APIRouter(prefix="/trades", tags=["trades"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
 
 
-def _filter(
+async def _filter(
     flow_id: Annotated[str | None, Query(max_length=256, pattern=NO_CONTROL_CHARACTERS)] = None,
     chain_id: Annotated[ChainId | None, Query()] = None,
     vault: Annotated[EvmAddressField | None, Query()] = None,
