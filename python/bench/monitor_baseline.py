@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 from web3 import Web3
-from web3.contract.base_contract import BaseContractEvent
+from web3.contract.contract import ContractEvent
 
 BLOCKS_PER_BATCH = 100
 TABLE = """
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS baseline_events (
 INSERT = "INSERT INTO baseline_events VALUES ($1, $2, $3, $4, $5, $6, $7, to_timestamp($8))"
 
 
-def rows(web3: Web3, event: BaseContractEvent, first: int, last: int) -> list[tuple[Any, ...]]:
+def rows(web3: Web3, event: ContractEvent, first: int, last: int) -> list[tuple[Any, ...]]:
     logs = event.get_logs(from_block=first, to_block=last)
     times = {number: web3.eth.get_block(number)["timestamp"] for number in {log["blockNumber"] for log in logs}}
     return [

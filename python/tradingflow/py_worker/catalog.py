@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from tradingflow.py_worker.parts import TheParts
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
 router = APIRouter()
 
@@ -36,7 +36,7 @@ async def list_node_types(parts: TheParts) -> NodeTypes:
     return NodeTypes(node_types=parts.catalog)
 
 
-@router.get("/stats", tags=["operation"], responses={401: ERROR_RESPONSES[401]})
+@router.get("/stats", tags=["operation"], responses=error_responses(401))
 async def worker_stats(user: CurrentUser, parts: TheParts) -> Stats:
     """What this worker process has in hand."""
     worker = parts.worker

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tradingflow import __version__
 from tradingflow.core.logging import get_logger
-from tradingflow.web.errors import ERROR_RESPONSES, install_error_handlers
+from tradingflow.web.errors import error_responses, install_error_handlers
 
 log = get_logger(__name__)
 
@@ -60,7 +60,7 @@ def make_app(*, title: str, description: str, lifespan: Lifespan, readiness: dic
         description=description,
         version=__version__,
         lifespan=lifespan,
-        responses={422: ERROR_RESPONSES[422]},
+        responses=error_responses(422),
     )
     install_error_handlers(app)
     _install_health(app, readiness)

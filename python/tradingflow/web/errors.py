@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -21,7 +23,7 @@ class ErrorBody(BaseModel):
     detail: str
 
 
-ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
+ERROR_RESPONSES: dict[int, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in {
         401: "No valid access token",
@@ -33,6 +35,11 @@ ERROR_RESPONSES: dict[int | str, dict[str, object]] = {
         503: "A service this needs does not answer; try again",
     }.items()
 }
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's OpenAPI entry says of these statuses."""
+    return {status: ERROR_RESPONSES[status] for status in statuses}
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -72,10 +72,19 @@ def test_a_service_is_checked_limited_restarted_and_given_time_to_end(file: str,
     assert service["stop_grace_period"]
 
 
+@pytest.mark.parametrize("name", sorted(ONE_SHOTS & services(SERVICES_FILE).keys()))
+def test_a_one_shot_is_not_asked_for_the_health_of_a_service(name: str) -> None:
+    assert services(SERVICES_FILE)[name]["healthcheck"] == {"disable": True}
+
+
 @pytest.mark.parametrize("name", list(services(SERVICES_FILE)))
 def test_our_containers_have_a_read_only_root_and_no_capability_but_those_named_here(name: str) -> None:
     service = services(SERVICES_FILE)[name]
-    needed = {"log-folder": {"CHOWN", "FOWNER"}, "py-worker": {"SETUID", "SETGID", "SYS_CHROOT", "KILL"}, "tools": set[str]()}
+    needed = {
+        "log-folder": {"CHOWN", "FOWNER"},
+        "py-worker": {"SETUID", "SETGID", "SYS_CHROOT", "KILL"},
+        "tools": set[str](),
+    }
     assert set(service.get("cap_add", ())) == needed.get(name, set())
     assert ("user" in service) == (name in needed)
     assert service["read_only"] is True

@@ -73,7 +73,7 @@ def test_log_lines_are_bounded_and_redacted() -> None:
     log = CollectedLog(SystemClock(), "node")
     log.info("signing in", password="hunter2")
     for number in range(MAX_LOG_LINES + 5):
-        log.info("line " + str(number))
+        log.info("line", number=number)
     lines = log.lines()
     assert "hunter2" not in lines[0].message
     assert len(lines) == MAX_LOG_LINES + 1

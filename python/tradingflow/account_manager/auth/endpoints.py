@@ -21,7 +21,7 @@ from tradingflow.account_manager.auth.schemas import (
 )
 from tradingflow.account_manager.auth.service import AuthService
 from tradingflow.account_manager.dependencies import AccountHolder, Reads, TheParts, Transaction
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
 router = APIRouter(tags=["sign-in"])
 
@@ -37,26 +37,26 @@ async def limit_sign_in(request: Request, parts: TheParts) -> None:
 _LIMITED = [Depends(limit_sign_in)]
 
 
-@router.post("/auth/nonce", dependencies=_LIMITED, responses={s: ERROR_RESPONSES[s] for s in (429, 503)})
+@router.post("/auth/nonce", dependencies=_LIMITED, responses=error_responses(429, 503))
 async def issue_nonce(body: NonceRequest, parts: TheParts, session: Transaction) -> NonceResponse:
     """A nonce for one wallet on one chain, and an EIP-4361 message ready to sign. Lives five minutes, works once."""
     return await AuthService(parts, session).issue_nonce(body.address, body.chain_id)
 
 
-@router.post("/auth/login", dependencies=_LIMITED, responses={s: ERROR_RESPONSES[s] for s in (401, 429, 503)})
+@router.post("/auth/login", dependencies=_LIMITED, responses=error_responses(401, 429, 503))
 async def login(body: LoginRequest, request: Request, parts: TheParts, session: Transaction) -> TokenResponse:
     """Exchange a signed message for an access token and a refresh token; the first sign-in makes the account."""
     client = request.headers.get("user-agent", "")[:MAX_CLIENT_CHARS] or None
     return await AuthService(parts, session).login(body.message, body.signature, client)
 
 
-@router.post("/auth/refresh", dependencies=_LIMITED, responses={s: ERROR_RESPONSES[s] for s in (401, 429)})
+@router.post("/auth/refresh", dependencies=_LIMITED, responses=error_responses(401, 429))
 async def refresh(body: RefreshRequest, parts: TheParts, session: Transaction) -> TokenResponse:
     """Exchange a refresh token for a new pair. It works once; using it again ends the session."""
     return await AuthService(parts, session).refresh(body.refresh_token)
 
 
-@router.post("/auth/logout", status_code=204, responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
+@router.post("/auth/logout", status_code=204, responses=error_responses(401, 403, 429))
 async def logout(user: AccountHolder, parts: TheParts, session: Transaction) -> Response:
     """End this session: its refresh tokens stop working."""
     await AuthService(parts, session).logout(user)
@@ -69,7 +69,7 @@ async def jwks(parts: TheParts) -> JwksResponse:
     return JwksResponse.model_validate(parts.signer.jwks())
 
 
-@router.get("/auth/sessions", responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
+@router.get("/auth/sessions", responses=error_responses(401, 403, 429))
 async def list_sessions(user: AccountHolder, parts: TheParts, session: Reads) -> list[SessionResponse]:
     """The caller's living sessions, the last used first."""
     rows = await repository.sessions_of(session, user.user_id, parts.clock.now())
@@ -79,16 +79,14 @@ async def list_sessions(user: AccountHolder, parts: TheParts, session: Reads) ->
     ]
 
 
-@router.delete(
-    "/auth/sessions/{session_id}", status_code=204, responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404)}
-)
+@router.delete("/auth/sessions/{session_id}", status_code=204, responses=error_responses(401, 403, 429, 404))
 async def end_session(session_id: UUID, user: AccountHolder, parts: TheParts, session: Transaction) -> Response:
     """End one of the caller's sessions at once: its tokens stop working here."""
     await AuthService(parts, session).end_session(user.user_id, session_id)
     return Response(status_code=204)
 
 
-@router.post("/auth/api-keys", status_code=201, responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 409)})
+@router.post("/auth/api-keys", status_code=201, responses=error_responses(401, 403, 429, 409))
 async def create_api_key(
     body: ApiKeyRequest, user: AccountHolder, parts: TheParts, session: Transaction
 ) -> NewApiKeyResponse:
@@ -96,22 +94,20 @@ async def create_api_key(
     return await api_keys.create(session, parts, user, body)
 
 
-@router.get("/auth/api-keys", responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
+@router.get("/auth/api-keys", responses=error_responses(401, 403, 429))
 async def list_api_keys(user: AccountHolder, session: Reads) -> list[ApiKeyResponse]:
     """The caller's API keys, without the keys themselves."""
     return [ApiKeyResponse.model_validate(row) for row in await repository.api_keys_of(session, user.user_id)]
 
 
-@router.delete(
-    "/auth/api-keys/{key_id}", status_code=204, responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404)}
-)
+@router.delete("/auth/api-keys/{key_id}", status_code=204, responses=error_responses(401, 403, 429, 404))
 async def revoke_api_key(key_id: UUID, user: AccountHolder, parts: TheParts, session: Transaction) -> Response:
     """End a key; it stops working at once."""
     await api_keys.revoke(session, parts, user.user_id, key_id)
     return Response(status_code=204)
 
 
-@router.post("/auth/access-token", dependencies=_LIMITED, responses={s: ERROR_RESPONSES[s] for s in (401, 429)})
+@router.post("/auth/access-token", dependencies=_LIMITED, responses=error_responses(401, 429))
 async def exchange_api_key(body: ExchangeRequest, parts: TheParts, session: Reads) -> AccessTokenResponse:
     """A short-lived access token with the scopes of an API key: how the key's program reaches the Worker."""
     principal = await api_keys.principal_of(session, body.api_key, parts.clock.now())

@@ -11,9 +11,9 @@ from tradingflow.account_manager.event.schemas import EventResponse
 from tradingflow.account_manager.fields import BlockNumber, ChainId, EvmAddressField
 from tradingflow.account_manager.pagination import Cursor, Limit, Page
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/events", tags=["events"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404)})
+router = APIRouter(prefix="/events", tags=["events"], responses=error_responses(401, 403, 429, 404))
 
 
 @router.get("")

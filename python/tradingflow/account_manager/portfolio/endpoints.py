@@ -10,11 +10,9 @@ from tradingflow.account_manager.fields import Moment
 from tradingflow.account_manager.portfolio import service
 from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, ValuePoint
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(
-    prefix="/portfolio", tags=["portfolio"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 503)}
-)
+router = APIRouter(prefix="/portfolio", tags=["portfolio"], responses=error_responses(401, 403, 429, 503))
 
 DEFAULT_RANGE = timedelta(days=7)
 DAY_S = 86_400

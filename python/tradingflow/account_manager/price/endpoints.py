@@ -9,9 +9,9 @@ from tradingflow.account_manager.fields import ChainId, EvmAddressField
 from tradingflow.account_manager.price import service
 from tradingflow.account_manager.price.schemas import PriceBatchRequest, PriceResponse
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/price", tags=["prices"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 503)})
+router = APIRouter(prefix="/price", tags=["prices"], responses=error_responses(401, 403, 429, 503))
 
 
 @router.get("/{chain_id}/{token}")

@@ -11,12 +11,12 @@ from tradingflow.account_manager.pagination import Cursor, Limit, Page
 from tradingflow.account_manager.token import repository, service
 from tradingflow.account_manager.token.schemas import TokenBatchRequest, TokenRequest, TokenResponse
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/token", tags=["tokens"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
+router = APIRouter(prefix="/token", tags=["tokens"], responses=error_responses(401, 403, 429))
 
 
-@router.post("/", status_code=201, responses={503: ERROR_RESPONSES[503]})
+@router.post("/", status_code=201, responses=error_responses(503))
 async def register_token(body: TokenRequest, user: CurrentUser, parts: TheParts, session: Transaction) -> TokenResponse:
     """Read a token's symbol, name and decimals from the chain and keep them; again refreshes them."""
     token = await service.register(session, parts, body.chain_id, body.address)
@@ -32,7 +32,7 @@ async def list_tokens(
     return await service.list_chain(session, chain_id, cursor, limit)
 
 
-@router.post("/batch", status_code=201, responses={503: ERROR_RESPONSES[503]})
+@router.post("/batch", status_code=201, responses=error_responses(503))
 async def register_tokens(
     body: TokenBatchRequest, user: CurrentUser, parts: TheParts, session: Transaction
 ) -> list[TokenResponse]:
@@ -53,7 +53,7 @@ async def search_tokens(
     return [TokenResponse.model_validate(t) for t in await repository.search(session, q, chain_id, limit)]
 
 
-@router.get("/{token_id}", responses={404: ERROR_RESPONSES[404]})
+@router.get("/{token_id}", responses=error_responses(404))
 async def read_token(token_id: UUID, user: CurrentUser, session: Reads) -> TokenResponse:
     """One registered token."""
     return TokenResponse.model_validate(await service.read(session, token_id))

@@ -11,12 +11,12 @@ from tradingflow.account_manager.pagination import Cursor, Limit, Page
 from tradingflow.account_manager.trade import csv_export, history
 from tradingflow.account_manager.trade.schemas import TradeResponse
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
 # PostgreSQL's text holds no NUL.
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 
-router = APIRouter(prefix="/trades", tags=["trades"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
+router = APIRouter(prefix="/trades", tags=["trades"], responses=error_responses(401, 403, 429))
 
 
 async def _filter(
@@ -49,7 +49,7 @@ async def export_trades(user: CurrentUser, parts: TheParts, wanted: Wanted) -> S
     return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@router.get("/{trade_id}", responses={404: ERROR_RESPONSES[404]})
+@router.get("/{trade_id}", responses=error_responses(404))
 async def read_trade(trade_id: Hash32Field, user: CurrentUser, session: Reads) -> TradeResponse:
     """One trade."""
     return await history.read_trade(session, user.user_id, trade_id)

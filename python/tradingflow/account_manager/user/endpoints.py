@@ -22,11 +22,11 @@ from tradingflow.account_manager.user.schemas import (
 )
 from tradingflow.account_manager.user.wallets import WalletService
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/users/me", tags=["account"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429)})
-_CONFLICT = {409: ERROR_RESPONSES[409]}
-_NOT_FOUND = {404: ERROR_RESPONSES[404]}
+router = APIRouter(prefix="/users/me", tags=["account"], responses=error_responses(401, 403, 429))
+_CONFLICT = error_responses(409)
+_NOT_FOUND = error_responses(404)
 
 
 @router.get("")

@@ -27,13 +27,11 @@ from tradingflow.account_manager.vault.schemas import (
 )
 from tradingflow.account_manager.vault.transactions import TransactionBuilder
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
 DEPLOY_TASK = "vault.deploy"
 
-router = APIRouter(
-    prefix="/evm/vaults", tags=["vaults"], responses={s: ERROR_RESPONSES[s] for s in (401, 403, 429, 404, 409, 503)}
-)
+router = APIRouter(prefix="/evm/vaults", tags=["vaults"], responses=error_responses(401, 403, 429, 404, 409, 503))
 
 
 @router.post("/create", status_code=202)

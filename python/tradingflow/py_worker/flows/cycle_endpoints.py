@@ -29,9 +29,9 @@ from tradingflow.py_worker.flows.schemas import (
 )
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/flows", tags=["cycles"], responses={s: ERROR_RESPONSES[s] for s in (401, 404, 422)})
+router = APIRouter(prefix="/flows", tags=["cycles"], responses=error_responses(401, 404, 422))
 
 ENDED_BADLY = ("failed", "terminated")
 
@@ -74,7 +74,7 @@ class DeadLetterView(BaseModel):
     replayed_at: datetime | None
 
 
-@router.post("/{flow_id}/cycles", responses={**CONFLICT, 429: ERROR_RESPONSES[429]})
+@router.post("/{flow_id}/cycles", responses={**CONFLICT, **error_responses(429)})
 async def run_cycle(
     flow: OwnFlow,
     session: Transaction,
@@ -218,8 +218,8 @@ class TaskStatus(BaseModel):
     status: str
 
 
-nodes_router = APIRouter(prefix="/nodes", tags=["nodes"], responses={s: ERROR_RESPONSES[s] for s in (401, 404, 422)})
-worker_router = APIRouter(prefix="/worker", tags=["nodes"], responses={401: ERROR_RESPONSES[401]})
+nodes_router = APIRouter(prefix="/nodes", tags=["nodes"], responses=error_responses(401, 404, 422))
+worker_router = APIRouter(prefix="/worker", tags=["nodes"], responses=error_responses(401))
 MAX_LISTED = 1_000
 TaskId = Annotated[str, Path(max_length=300, pattern=r"^[A-Za-z0-9_:-]+$")]
 

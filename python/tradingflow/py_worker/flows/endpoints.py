@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
@@ -36,10 +36,10 @@ from tradingflow.py_worker.flows.schemas import (
 from tradingflow.py_worker.flows.service import FlowService
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/flows", tags=["flows"], responses={s: ERROR_RESPONSES[s] for s in (401, 404, 422)})
-CONFLICT: dict[int | str, dict[str, Any]] = {409: dict(ERROR_RESPONSES[409])}
+router = APIRouter(prefix="/flows", tags=["flows"], responses=error_responses(401, 404, 422))
+CONFLICT = error_responses(409)
 
 
 def _service(session: Transaction, user: CurrentUser, parts: TheParts) -> FlowService:
@@ -62,7 +62,7 @@ async def validate_flow(request: FlowRequest, user: CurrentUser, parts: TheParts
     return Validation(valid=True, nodes=len(graph.nodes), edges=edges, components=graph.components)
 
 
-@router.post("/execute", responses={429: ERROR_RESPONSES[429]})
+@router.post("/execute", responses=error_responses(429))
 async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
     """Store a flow and let it run from now on. The same `flow_id` again: a new version if the graph changed."""
     parts.worker.require_room()

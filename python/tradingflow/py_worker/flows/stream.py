@@ -17,9 +17,9 @@ from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowId
 from tradingflow.py_worker.parts import TheParts
 from tradingflow.web.auth import CurrentUser
-from tradingflow.web.errors import ERROR_RESPONSES
+from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/flows", tags=["flows"], responses={s: ERROR_RESPONSES[s] for s in (401, 404, 422)})
+router = APIRouter(prefix="/flows", tags=["flows"], responses=error_responses(401, 404, 422))
 
 POLL_S = 0.25
 KEEP_ALIVE_POLLS = 60
