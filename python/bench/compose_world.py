@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from socket import create_connection, create_server, socket
 
@@ -51,7 +52,10 @@ class Project:
     def up(self, *options: str) -> float:
         """Start everything; how many seconds until all of it was healthy."""
         began = time.monotonic()
-        self.run("up", "-d", *options)
+        try:
+            self.run("up", "-d", *options)
+        except DevstackError as problem:
+            raise DevstackError(f"{problem}\n{self.run('logs', '--no-color', '--tail', '15')[-12000:]}") from problem
         self._wait_healthy()
         return time.monotonic() - began
 
@@ -80,12 +84,13 @@ def compose_command() -> list[str]:
 
 def engine_address() -> str:
     """The address under which containers reach this machine; raises DevstackError when no engine answers."""
-    form = "{{(index .IPAM.Config 0).Gateway}}"
+    form = "{{(index .IPAM.Config 0).Subnet}}"
     command = ["docker", "network", "inspect", "bridge", "--format", form]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DevstackError(f"no Docker engine answers\n  what to do: start it; DOCKER_HOST chooses one\n{done.stderr}")
-    return done.stdout.strip()
+    # Docker gives the bridge the first address of its network.
+    return str(next(ip_network(done.stdout.strip()).hosts()))
 
 
 def settings_for(deployment: Deployment, rpc_port: int, folder: Path) -> dict[str, str]:

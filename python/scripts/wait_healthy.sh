@@ -19,7 +19,7 @@ states() {
 
 # not_well: the containers that are neither healthy nor a one-shot that ended with status 0.
 not_well() {
-  awk '!($2 == "exited" && $3 == 0 && $4 == "none") && !($2 == "running" && $4 != "starting" && $4 != "unhealthy")'
+  awk '!($2 == "exited" && $3 == 0) && !($2 == "running" && $4 != "starting" && $4 != "unhealthy")'
 }
 
 deadline=$((SECONDS + TIMEOUT_S))
