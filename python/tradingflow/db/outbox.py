@@ -54,10 +54,11 @@ class OutboxRelay:
     `publish` must return only once every message is confirmed, and raise otherwise.
     """
 
-    def __init__(self, engine: AsyncEngine, lane: str, publish: Publish) -> None:
+    def __init__(self, engine: AsyncEngine, lane: str, publish: Publish, batch: int = BATCH) -> None:
         self._engine = engine
         self._lane = lane
         self._publish = publish
+        self._batch = batch
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -91,7 +92,7 @@ class OutboxRelay:
                 continue
 
     async def relay_batch(self) -> int:
-        """Publish and delete up to BATCH rows; returns how many. 0 also when another relay holds the lane."""
+        """Publish and delete up to a batch of rows; returns how many. 0 also when another relay holds the lane."""
         async with self._engine.begin() as connection:
             if not await self._take_lane(connection):
                 return 0
@@ -100,7 +101,7 @@ class OutboxRelay:
                     select(OutboxMessage.__table__)
                     .where(OutboxMessage.lane == self._lane)
                     .order_by(OutboxMessage.id)
-                    .limit(BATCH)
+                    .limit(self._batch)
                 )
             ).all()
             if not rows:

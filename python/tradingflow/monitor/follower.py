@@ -18,7 +18,7 @@ from tradingflow.monitor.backfill import Backfill, BackgroundWriter, RangeSizer
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.history import History
-from tradingflow.monitor.reader import ChainReader, Head, Span
+from tradingflow.monitor.reader import ChainReader, Head, Span, link
 from tradingflow.monitor.reorg import Lineage
 from tradingflow.monitor.store import Batch, ChainStore
 
@@ -166,7 +166,7 @@ class Follower:
             span = await self._reader.newest(state.next_block, last, state.assembler.contracts.addresses())
             if not span.headers:
                 return await self._tip_is_canonical(state)
-            if not self._stands_on_tip(state, span):
+            if not state.lineage.accepts(link(span.headers[span.first])):
                 return False
             batch = await state.assembler.batch(span, known, self._reader.newest_again)
             await self._store_batch(state, batch, span, head)
@@ -178,10 +178,6 @@ class Follower:
         for contract in discovered or ():
             state.assembler.contracts.add(contract)
         return discovered is not None
-
-    def _stands_on_tip(self, state: State, span: Span) -> bool:
-        tip = state.lineage.tip
-        return tip is None or span.headers[span.first].parent_hash == state.lineage.hash_at(tip)
 
     async def _store_batch(self, state: State, batch: Batch, span: Span, head: Head) -> None:
         await self._store.commit(batch, head.number)

@@ -32,6 +32,9 @@ LANE = "monitor"
 ANNOUNCEMENT = "announcement"
 UNDECODED = "undecoded"
 PAGE = 1000
+# The relay holds a transaction while it publishes a batch; PostgreSQL ends one that is idle for a minute.
+PIECE_EVENTS = 2000
+RELAY_BATCH = 10
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -54,6 +57,20 @@ def announce(
     exchange = CHAIN_EVENTS_FINAL if final else CHAIN_EVENTS
     body = msgspec.json.encode(Announcement(chain_id, first, until, exchange, tuple(addresses)))
     return [OutgoingMessage(ANNOUNCEMENT, "", f"{exchange}:{chain_id}:{first}:{until}", body)]
+
+
+def pieces_of(blocks: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges [first, until) over ascending (block, events in it) that hold PIECE_EVENTS each, or one block."""
+    pieces: list[tuple[int, int]] = []
+    held = PIECE_EVENTS
+    for number, count in blocks:
+        if held + count > PIECE_EVENTS:
+            pieces.append((number, number + 1))
+            held = count
+        else:
+            pieces[-1] = (pieces[-1][0], number + 1)
+            held += count
+    return pieces
 
 
 def event_id(chain_id: int, block_hash: str, log_index: int) -> str:

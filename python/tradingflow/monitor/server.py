@@ -26,7 +26,7 @@ from tradingflow.messaging.broker import Broker
 from tradingflow.monitor import metrics
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.follower import Follower
-from tradingflow.monitor.notify import LANE, EventPublisher
+from tradingflow.monitor.notify import LANE, RELAY_BATCH, EventPublisher
 from tradingflow.monitor.reader import ChainReader
 from tradingflow.monitor.store import ChainStore
 from tradingflow.web.app import Check, make_app
@@ -99,7 +99,7 @@ class Monitor:
                 await stack.enter_async_context(follow_chain(chain, engine, registry)) for chain in settings.chains
             ]
             self._declare_readiness(engine, broker, followers)
-            relay = OutboxRelay(engine, LANE, EventPublisher(engine, broker).publish)
+            relay = OutboxRelay(engine, LANE, EventPublisher(engine, broker).publish, RELAY_BATCH)
             await stack.enter_async_context(running(relay.run(), *(follower.run() for follower in followers)))
             yield
 

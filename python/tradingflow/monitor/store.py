@@ -6,6 +6,7 @@ the cursor from where the caller believes it to be: a second Monitor, or one tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from tradingflow.db.outbox import enqueue
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
-from tradingflow.monitor.notify import LANE, announce, revert_messages
+from tradingflow.monitor.notify import LANE, announce, pieces_of, revert_messages
 
 log = get_logger(__name__)
 
@@ -163,7 +164,7 @@ class ChainStore:
             await self._insert_contracts(connection, batch.discovered)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
             if batch.events:
-                await enqueue(connection, LANE, announce(self._chain_id, batch.first_block, batch.next_block))
+                await self._announce(connection, batch.first_block, batch.next_block)
             await self._announce_final(connection, head)
 
     async def _move_cursor(self, connection: AsyncConnection, expected: int, next_block: int) -> None:
@@ -247,20 +248,23 @@ class ChainStore:
         await connection.execute(
             update(ChainCursor).where(ChainCursor.chain_id == self._chain_id).values(next_final_block=until)
         )
-        if await self._has_events(connection, first, until):
-            await enqueue(connection, LANE, announce(self._chain_id, first, until, final=True))
+        await self._announce(connection, first, until, final=True)
 
-    async def _has_events(self, connection: AsyncConnection, first: int, until: int) -> bool:
-        query = select(
-            select(ContractEvent.log_index)
+    async def _announce(self, connection: AsyncConnection, first: int, until: int, *, final: bool = False) -> None:
+        """Announce the stored events of [first, until) in pieces the relay publishes in a moment."""
+        counts = (
+            select(ContractEvent.block_number, func.count())
             .where(
                 ContractEvent.chain_id == self._chain_id,
                 ContractEvent.block_number >= first,
                 ContractEvent.block_number < until,
             )
-            .exists()
+            .group_by(ContractEvent.block_number)
+            .order_by(ContractEvent.block_number)
         )
-        return bool(await connection.scalar(query))
+        blocks = [(number, count) for number, count in await connection.execute(counts)]
+        pieces = (announce(self._chain_id, *piece, final=final) for piece in pieces_of(blocks))
+        await enqueue(connection, LANE, [message for piece in pieces for message in piece])
 
     async def first_gap(self, most_contracts: int) -> tuple[list[Contract], int, int] | None:
         """(contracts, first, until): the lowest blocks [first, until) whose events are missing for these contracts."""
@@ -294,12 +298,11 @@ class ChainStore:
                 .values(history_next=batch.next_block)
             )
             added = await self._insert_contracts(connection, batch.discovered, live_from=next_block)
-            if batch.events:
-                span = (batch.first_block, batch.next_block)
-                await enqueue(connection, LANE, announce(self._chain_id, *span, addresses=addresses))
-                until = min(batch.next_block, cursor.next_final_block)
-                final = announce(self._chain_id, batch.first_block, until, addresses=addresses, final=True)
-                await enqueue(connection, LANE, final)
+            for first, until in pieces_of(sorted(Counter(row.block_number for row in batch.events).items())):
+                final_until = min(until, cursor.next_final_block)
+                instant = announce(self._chain_id, first, until, addresses=addresses)
+                final = announce(self._chain_id, first, final_until, addresses=addresses, final=True)
+                await enqueue(connection, LANE, [*instant, *final])
         return added
 
     async def _insert_missing_blocks(self, connection: AsyncConnection, batch: Batch) -> None:
