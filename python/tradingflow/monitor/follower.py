@@ -35,9 +35,8 @@ HALTED_POLL_S = 2.0
 class State:
     """What the follower knows of its own chain; read afresh from the store after any failure."""
 
-    def __init__(self, next_block: int, next_final_block: int, lineage: Lineage, assembler: Assembler) -> None:
+    def __init__(self, next_block: int, lineage: Lineage, assembler: Assembler) -> None:
         self.next_block = next_block
-        self.next_final_block = next_final_block
         self.lineage = lineage
         self.assembler = assembler
 
@@ -125,7 +124,7 @@ class Follower:
         blocks = await self._store.recent_blocks(cursor.next_block)
         assembler = Assembler(self.chain_id, self._registry, Discovery(), contracts)
         lineage = Lineage(self._settings.finality_blocks, blocks)
-        self._state = State(cursor.next_block, cursor.next_final_block, lineage, assembler)
+        self._state = State(cursor.next_block, lineage, assembler)
         return self._state
 
     async def _take_up_contracts(self, state: State) -> None:
@@ -198,7 +197,8 @@ class Follower:
         """Roll back to the last block we share with the chain, or halt where a reorg may not reach."""
         tip = state.lineage.tip
         ancestor = await self._common_ancestor(state)
-        if tip is None or ancestor is None or ancestor + 1 < state.next_final_block:
+        next_final_block = (await self._store.cursor()).next_final_block
+        if tip is None or ancestor is None or ancestor + 1 < next_final_block:
             await self._halt(state)
             return
         removed = await self._store.rollback(state.next_block, ancestor)

@@ -56,3 +56,20 @@ async def test_a_reorg_undoes_the_past_that_was_read_from_it(follow: Follow, emi
         await catch_up(follower)
 
     assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 2, 100, 101]
+
+
+async def test_a_reorg_in_the_middle_of_reading_the_past_doubles_nothing(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(8):
+        emitter.send(token, word(1) + word(block))
+    async with follow(finality_blocks=3) as follower:
+        await catch_up(follower)
+        await stored.monitor(token, "erc20")
+        await follower.round()  # reads what is settled; the blocks near the head are still missing
+        assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 2, 3]
+        emitter.reorg(2, [(token, word(1) + word(100), 1)])
+        await catch_up(follower)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 2, 3, 4, 5, 100]
