@@ -20,7 +20,7 @@ ENTRY_MODULES = {
         "tradingflow.monitor.server",
         "tradingflow.cli",
     ),
-    "worker": ("tradingflow.py_worker.server", "tradingflow.cli"),
+    "worker": ("tradingflow.py_worker.server",),
 }
 WORKFLOWS = {
     "account-services": ("python-account-services.yml", ("account-services",)),
