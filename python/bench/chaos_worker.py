@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from bench.figure import Figures, progress
 from bench.worker_control import ENDED, QUEUE
-from bench.worker_world import Driver, WorkerProcess, World, world
+from bench.worker_world import Driver, WorkerEnded, WorkerProcess, World, world
 
 CYCLES = int(os.environ.get("CYCLES", "2000"))
 KILLS = int(os.environ.get("KILLS", "40"))

@@ -17,6 +17,8 @@ from tradingflow.messaging.topology import declare_topology
 
 CONNECT_TIMEOUT_S = 10.0
 CONFIRM_TIMEOUT_S = 10.0
+# A broker that is back must not wait long for us: cycles have to go on within 10 s.
+RECONNECT_INTERVAL_S = 1.0
 
 Part = TypeVar("Part")
 
@@ -38,7 +40,10 @@ class Broker:
     async def __aenter__(self) -> Self:
         try:
             self._connection = await aio_pika.connect_robust(
-                self._dsn, timeout=CONNECT_TIMEOUT_S, client_properties={"connection_name": self._name}
+                self._dsn,
+                timeout=CONNECT_TIMEOUT_S,
+                reconnect_interval=RECONNECT_INTERVAL_S,
+                client_properties={"connection_name": self._name},
             )
             self._publishing = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             await declare_topology(self._publishing, self._partitions)

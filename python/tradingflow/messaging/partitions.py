@@ -142,6 +142,11 @@ class PartitionConsumer:
     def is_subscribed(self) -> bool:
         return self._session is not None
 
+    @property
+    def under_way(self) -> int:
+        """Deliveries handed out and not yet released."""
+        return sum(self._session.handed_out) if self._session else 0
+
     async def stand_back(self, partition: int, patience_s: float) -> bool:
         """Give a partition to the next in line and queue up behind it, once nothing of it is under way here.
 

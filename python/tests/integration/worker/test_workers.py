@@ -17,6 +17,7 @@ from tests.integration.worker.nodes import edge, node
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, NodeTask
+from tradingflow.py_worker.runtime import conductor
 from tradingflow.py_worker.runtime.membership import owners
 
 CHAIN = [node("a", "emit"), node("b", "pass"), node("c", "pass")]
@@ -83,6 +84,24 @@ async def test_two_schedulers_never_double_a_cycle(
         await client.http.aclose()
     async with sessions() as session:
         assert len(list(await session.scalars(select(Cycle.cycle)))) == len(flows)
+
+
+async def test_a_node_that_waits_long_holds_no_message_and_its_cycle_still_ends(
+    start_worker: StartWorker, add_user: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conductor, "PARKED_AFTER_S", 0.1)
+    async with start_worker() as app:
+        client = client_of(app, await add_user())
+        nodes = [node("a", "emit"), node("slow", "sleep", {"seconds": 3}), node("after", "pass")]
+        await client.execute("patient", nodes, [edge("a", "slow"), edge("slow", "after")])
+        parts = app.state.parts
+
+        async def parked() -> bool:
+            return bool(parts.worker.slots.taken == 1 and parts.worker.consumer.under_way == 0)
+
+        await until(parked)
+        assert (await client.cycle_end("patient"))["status"] == "completed"
+        await client.http.aclose()
 
 
 def test_partitions_are_shared_evenly_and_few_move_when_a_worker_is_lost() -> None:

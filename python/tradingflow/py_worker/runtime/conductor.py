@@ -44,6 +44,9 @@ log = get_logger(__name__)
 
 # A node task that runs longer than this is shown as running; shorter ones are stored once, when they end.
 SHOWN_AFTER_S = 0.25
+# A node that waits (for a trade, a person) must not hold messages until RabbitMQ's consumer timeout of 30 minutes.
+# What it rests on is durable, so from here on the sweep brings the cycle back if this worker dies.
+PARKED_AFTER_S = 60.0
 
 
 class Conductor:
@@ -335,14 +338,18 @@ class Conductor:
 
     # Control: what the database says about cycles this worker has in memory.
 
-    def show_running(self) -> None:
-        """Store as running what has been running for a while."""
+    def look_after_running(self) -> None:
+        """Store as running what has been running for a while, and let go of the deliveries of what takes long."""
         now = self._clock.now()
         for live, run in self.running():
-            if not run.is_shown and run.started_at and (now - run.started_at).total_seconds() >= SHOWN_AFTER_S:
+            age_s = (now - run.started_at).total_seconds() if run.started_at else 0.0
+            if not run.is_shown and age_s >= SHOWN_AFTER_S:
                 run.is_shown = True
                 node_id = live.graph.nodes[run.index].id
-                self._committer.add(RunningRecord(live.key, node_id, 1, run.started_at))
+                self._committer.add(RunningRecord(live.key, node_id, 1, run.started_at or now))
+            if run.deliveries and age_s >= PARKED_AFTER_S and live.are_inputs_durable(run.index):
+                parked, run.deliveries = run.deliveries, []
+                release_all(parked)
 
     def reconcile(self, live: LiveCycle, stored: StoredCycle | None) -> None:
         """Follow what the database says now: ended cycles stop at once, terminated nodes too, paused flows hold."""

@@ -78,6 +78,13 @@ class LiveCycle:
             delivery.hold()
             self._wait_for(index).add_done_callback(lambda _: delivery.release())
 
+    def are_inputs_durable(self, index: int) -> bool:
+        return all(
+            edge.source in self._durable
+            for edge in self.graph.nodes[index].incoming
+            if edge.source in self.state.outcomes
+        )
+
     async def inputs_durable(self, index: int) -> None:
         """Until everything node `index` rests on is committed. Commits are in order, so its sources stand for all."""
         for edge in self.graph.nodes[index].incoming:

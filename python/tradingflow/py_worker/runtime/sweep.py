@@ -26,7 +26,8 @@ PERIOD_S = 2.0
 # A cycle this young may still be on its way through outbox and queue.
 OLD_AFTER = timedelta(seconds=5)
 ANNOUNCE_AGAIN_AFTER = timedelta(seconds=10)
-LIMIT = 1_000
+# Oldest first, so it must be more than the cycles that may be waiting for something long.
+LIMIT = 10_000
 
 
 class Sweep:

@@ -38,7 +38,7 @@ log = get_logger(__name__)
 
 # Unacknowledged messages a partition; with packing each may carry 64 signals.
 PREFETCH = 200
-SHOW_RUNNING_PERIOD_S = 0.25
+LOOK_AFTER_PERIOD_S = 0.25
 # Beyond these the API takes no new work: what waits is a backlog of many seconds, held in memory.
 MAX_WAITING_PER_SLOT = 10
 MAX_UNCOMMITTED = 50_000
@@ -108,7 +108,7 @@ class Worker:
             asyncio.create_task(self.loader.run(self.conductor.loaded), name="loader"),
             asyncio.create_task(self.observers.run(), name="observers"),
             asyncio.create_task(self.sweep.run(), name="sweep"),
-            asyncio.create_task(self._show_running(), name="show running"),
+            asyncio.create_task(self._look_after_running(), name="look after running"),
         ]
         await self.membership.join()
         consuming = asyncio.create_task(self.consumer.run(), name="partition consumer")
@@ -138,10 +138,10 @@ class Worker:
                 "worker_saturated", f"{waiting} node tasks wait for a slot; try again shortly", RETRY_AFTER_S
             )
 
-    async def _show_running(self) -> None:
+    async def _look_after_running(self) -> None:
         while True:
-            await asyncio.sleep(SHOW_RUNNING_PERIOD_S)
-            self.conductor.show_running()
+            await asyncio.sleep(LOOK_AFTER_PERIOD_S)
+            self.conductor.look_after_running()
 
 
 def end_process_when_broken(task: asyncio.Task[None]) -> None:
