@@ -91,6 +91,13 @@ async def settle(sessions: SessionFactory, trading: LiveTrading, **outcome: Any)
     return identity
 
 
+async def refused(trades: NodeTrades, code: str) -> None:
+    """A swap that is not refused would wait for the executor, who is not here."""
+    async with asyncio.timeout(10):
+        with pytest.raises(Refused, match=code):
+            await trades.swap(INTENT)
+
+
 MINED = {"status": "completed", "amount_out": 10**15, "transaction_hash": "0x" + "ab" * 32, "block_number": 7}
 
 
@@ -113,11 +120,12 @@ async def test_a_mined_trade_comes_back_as_a_receipt(
 async def test_a_node_that_runs_again_finds_its_own_trade(
     sessions: SessionFactory, trading: LiveTrading, live: LiveCycle
 ) -> None:
-    first = asyncio.create_task(gateway(trading, live).swap(INTENT))
-    second = asyncio.create_task(gateway(trading, live).swap(replace(INTENT, amount_in=999)))
-    await settle(sessions, trading, **MINED)
-    assert await first == await second
-    third = await gateway(trading, live).swap(INTENT)
+    async with asyncio.timeout(20):
+        first = asyncio.create_task(gateway(trading, live).swap(INTENT))
+        second = asyncio.create_task(gateway(trading, live).swap(replace(INTENT, amount_in=999)))
+        await settle(sessions, trading, **MINED)
+        assert await first == await second
+        third = await gateway(trading, live).swap(INTENT)
     assert third.amount_in in (2_000_000, 999)
     assert await counted(sessions) == (1, 1)
 
@@ -126,7 +134,8 @@ async def test_a_lost_announcement_does_not_lose_the_receipt(
     sessions: SessionFactory, trading: LiveTrading, live: LiveCycle
 ) -> None:
     deaf = replace(trading, settlements=Settlements())
-    receipt, _ = await asyncio.gather(gateway(deaf, live).swap(INTENT), settle(sessions, trading, **MINED))
+    async with asyncio.timeout(20):
+        receipt, _ = await asyncio.gather(gateway(deaf, live).swap(INTENT), settle(sessions, trading, **MINED))
     assert receipt.block_number == 7
 
 
@@ -144,8 +153,7 @@ async def test_the_vault_of_somebody_else_is_refused_and_leaves_no_trade(
     other = await add_user()
     async with sessions.begin() as session:
         await session.execute(update(Vault).values(user_id=other))
-    with pytest.raises(Refused, match="unknown_vault"):
-        await gateway(trading, live).swap(INTENT)
+    await refused(gateway(trading, live), "unknown_vault")
     assert await counted(sessions) == (0, 0)
 
 
@@ -154,8 +162,7 @@ async def test_a_stopped_cycle_cannot_trade_any_more(
 ) -> None:
     async with sessions.begin() as session:
         await session.execute(update(Cycle).values(status="terminated"))
-    with pytest.raises(Refused, match="cycle_ended"):
-        await gateway(trading, live).swap(INTENT)
+    await refused(gateway(trading, live), "cycle_ended")
     assert await counted(sessions) == (0, 0)
 
 
