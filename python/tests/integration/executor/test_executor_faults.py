@@ -8,10 +8,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import delete, update
+from sqlalchemy.exc import IntegrityError
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.relayer.healing import NonceHealer
+from tradingflow.account_manager.relayer.relayer import Intent
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
@@ -96,6 +98,27 @@ async def test_trades_of_one_vault_go_out_one_after_the_other(world: World) -> N
     assert await executor.next_after(first) == second
 
 
+async def test_database_refuses_a_second_live_slot_for_one_trade(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    relayer = world.relayer()
+    call, fees = relayer.empty_transfer(world.signer.address), await relayer.fees(CHAIN_ID)
+    async with world.sessions() as session, session.begin():
+        with pytest.raises(IntegrityError, match="uq_transactions_live_slot"):
+            await relayer.prepare(session, Intent("trade", identity, CHAIN_ID), world.signer.address, call, fees)
+        await session.rollback()
+
+
+async def test_database_refuses_a_second_trade_in_flight_for_one_vault(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    first, second = await world.request_trade(ONE_QUOTE), await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(first)
+    async with world.sessions() as session:
+        with pytest.raises(IntegrityError, match="uq_trades_in_flight"):
+            await session.execute(update(Trade).where(Trade.id == second).values(status="submitted"))
+
+
 async def test_overdue_attempt_is_replaced_with_both_fees_raised_by_a_tenth(world: World) -> None:
     world.anvil.rpc("evm_setAutomine", False)
     identity = await world.request_trade(ONE_QUOTE)
@@ -170,8 +193,9 @@ async def test_nonce_taken_by_a_foreign_transaction_gives_the_trade_another_one(
     world.anvil.rpc("anvil_dropTransaction", ours.hash)
     await send_foreign(world, ours.nonce)
     world.anvil.rpc("evm_setAutomine", True)
-    await executor.advance(identity)
-    assert (await world.trade(identity)).status == "submitted", "one look is not enough: nodes lag"
+    for _ in range(3):
+        await executor.advance(identity)
+    assert (await world.trade(identity)).status == "submitted", "looks within seconds are not enough: nodes lag"
     world.clock.ahead_s += 16
     await executor.advance(identity)
     await executor.advance(identity)

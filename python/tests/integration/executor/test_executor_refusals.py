@@ -76,10 +76,10 @@ async def test_cool_down_refuses(world: World) -> None:
     assert (await world.trade(identity)).failure_code == "cooldown_active"
 
 
-async def test_unpayable_path_refuses(world: World) -> None:
-    """Slippage of the whole amount would leave nothing to insist on."""
+async def test_slippage_of_the_whole_amount_refuses_before_the_vault_is_asked(world: World) -> None:
     identity = await world.request_trade(slippage_bps=10_000)
     assert await refusal_of(world, identity) == "min_amount_out_zero"
+    assert "leaves nothing to insist on" in str((await world.trade(identity)).failure_detail)
 
 
 async def test_day_cap_counts_what_is_signed_and_what_the_chain_says(world: World) -> None:
