@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deploy.sh account-services|worker TAG - put one group of containers on an image tag, or back where it was.
+# deploy.sh account-services|worker|gateway TAG - put one group of containers on an image tag, or back where it was.
 #
 # Runs on the server, in the folder with the compose files and `.env`. Pulls the images, brings the tables up to date,
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
@@ -47,9 +47,12 @@ choose_group() {
       services=(account-manager celery-worker celery-beat monitor)
       tag_variable=ACCOUNT_SERVICES_TAG ;;
     worker)
-      services=(py-worker gateway)
+      services=(py-worker)
       tag_variable=WORKER_TAG ;;
-    *) die "unknown group '$1'; allowed: account-services, worker" ;;
+    gateway)
+      services=(gateway)
+      tag_variable=GATEWAY_TAG ;;
+    *) die "unknown group '$1'; allowed: account-services, worker, gateway" ;;
   esac
 }
 
@@ -80,11 +83,13 @@ wait_until_healthy() {
   say "$1 is healthy"
 }
 
-# bring_up TAG: every service of the group on that tag and healthy; stops at the first that is not.
+# bring_up TAG SERVICE...: each service on that tag and healthy; stops at the first that is not. `changed` gets those
+# whose containers are no longer the ones of before.
 bring_up() {
   local service
   export "$tag_variable=$1"
-  for service in "${services[@]}"; do
+  changed=()
+  for service in "${@:2}"; do
     case $service in
       account-manager | py-worker) add_then_remove "$service" || return 1 ;;
       *) replace "$service" || return 1 ;;
@@ -94,6 +99,7 @@ bring_up() {
 
 # replace SERVICE: for what may be away for a moment, or must not run twice for long.
 replace() {
+  changed+=("$1")
   up "$1" "$(replicas "$1")" && wait_until_healthy "$1"
 }
 
@@ -110,6 +116,7 @@ add_then_remove() {
   new=$(container_ids "$service" | grep -vxF "$old") || return 1
   if wait_until_healthy "$service"; then
     sleep "$GATEWAY_SETTLE_S"
+    changed+=("$service")
     remove "$old"
   else
     remove "$new"
@@ -135,11 +142,12 @@ remove() {
   docker stop --time "$STOP_TIMEOUT_S" "${ids[@]}" >/dev/null && docker rm "${ids[@]}" >/dev/null
 }
 
-# keep_other_group: the tag the other group is on, so that replacing this one does not touch it.
-keep_other_group() {
+# keep_other_groups: the tags the other groups are on, so that replacing this one does not touch them.
+keep_other_groups() {
   [[ -f $STATE_DIR/account-services ]] && ACCOUNT_SERVICES_TAG=$(<"$STATE_DIR/account-services")
   [[ -f $STATE_DIR/worker ]] && WORKER_TAG=$(<"$STATE_DIR/worker")
-  export ACCOUNT_SERVICES_TAG WORKER_TAG
+  [[ -f $STATE_DIR/gateway ]] && GATEWAY_TAG=$(<"$STATE_DIR/gateway")
+  export ACCOUNT_SERVICES_TAG WORKER_TAG GATEWAY_TAG
 }
 
 migrate() {
@@ -158,7 +166,7 @@ roll_back() {
   local group=$1 previous=$2
   [[ $previous ]] || die "there is no earlier tag to go back to; $group is left as it is"
   say "going back to $previous"
-  bring_up "$previous" || die "$previous is not healthy either: a person must look at $group now"
+  bring_up "$previous" "${changed[@]}" || die "$previous is not healthy either: a person must look at $group now"
   die "$group was put back on $previous; the new tag is not in use"
 }
 
@@ -171,13 +179,13 @@ main() {
   [[ -f .env ]] || die "no .env in $PWD; copy .env.example and fill it in"
   compose_command
   [[ -f $STATE_DIR/$group ]] && previous=$(<"$STATE_DIR/$group")
-  keep_other_group
+  keep_other_groups
   export "$tag_variable=$tag"
 
   say "$group: ${previous:-nothing} -> $tag"
   [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
   migrate "$group" || die "the migration failed; the services were not touched"
-  bring_up "$tag" || roll_back "$group" "$previous"
+  bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
   remember "$group" "$tag"
   say "$group is on $tag"
 }

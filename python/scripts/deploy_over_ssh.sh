@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deploy_over_ssh.sh account-services|worker TAG - copy the compose files and deploy.sh to the server and run it there.
+# deploy_over_ssh.sh account-services|worker|gateway TAG - copy the compose files and deploy.sh to the server and run it there.
 #
 # DEPLOY_TARGET       user@host[:port] of the server
 # DEPLOY_FOLDER       the folder there that holds `.env`
@@ -12,7 +12,7 @@ die() {
   exit 1
 }
 
-(($# == 2)) || die "usage: deploy_over_ssh.sh account-services|worker TAG"
+(($# == 2)) || die "usage: deploy_over_ssh.sh account-services|worker|gateway TAG"
 for name in DEPLOY_TARGET DEPLOY_FOLDER DEPLOY_SSH_KEY DEPLOY_KNOWN_HOSTS; do
   [[ ${!name:-} ]] || die "$name is not set"
 done

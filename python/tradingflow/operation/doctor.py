@@ -78,7 +78,7 @@ async def _postgres(settings: PlatformSettings) -> list[Finding]:
         findings = [
             judge(
                 "PostgreSQL",
-                f"version {number / 10_000:g} at {where}",
+                f"version {number // 10_000}.{number % 10_000} at {where}",
                 well=number >= OLDEST_POSTGRES,
                 fix="upgrade to 14 or newer",
             )

@@ -15,7 +15,9 @@ ENGINE = r"""#!/usr/bin/env bash
 set -euo pipefail
 echo "$*" >>calls
 new() { local n; n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count; echo "$1 $2" >containers/c$n; }
-tag_of() { case $1 in py-worker | gateway) echo "$WORKER_TAG" ;; *) echo "$ACCOUNT_SERVICES_TAG" ;; esac; }
+tag_of() {
+  case $1 in py-worker) echo "$WORKER_TAG" ;; gateway) echo "$GATEWAY_TAG" ;; *) echo "$ACCOUNT_SERVICES_TAG" ;; esac
+}
 of() { grep -lE "^$1 " containers/* 2>/dev/null | xargs -rn1 basename | sort -V || true; }
 case $1 in
   compose) shift; [[ $1 == version ]] && exit; shift 2 ;;
@@ -118,7 +120,7 @@ def test_the_number_of_workers_stays_what_it_was(server: Server) -> None:
     assert server.containers()["py-worker"] == ["v2", "v2"]
 
 
-@pytest.mark.parametrize("group", ["account-services", "worker"])
+@pytest.mark.parametrize("group", ["account-services", "worker", "gateway"])
 def test_a_sick_tag_is_rolled_back(server: Server, group: str) -> None:
     server.deploy(group, "v1")
     before = server.containers()
@@ -128,6 +130,14 @@ def test_a_sick_tag_is_rolled_back(server: Server, group: str) -> None:
     assert "was put back on v1" in done.stderr
     assert server.containers() == before
     assert server.tag(group) == "v1"
+
+
+def test_going_back_leaves_alone_what_never_changed(server: Server) -> None:
+    """The old workers ran on beside the sick ones: starting more of them could only fail for another reason."""
+    server.deploy("worker", "v1")
+    server.deploy("worker", "sick")
+    started = [call for call in server.calls() if " up -d" in call]
+    assert len(started) == 2
 
 
 def test_a_sick_first_deployment_says_that_there_is_no_way_back(server: Server) -> None:
@@ -165,7 +175,7 @@ def test_deploying_one_group_keeps_the_tag_of_the_other(server: Server) -> None:
     ("arguments", "said"),
     [
         ((), "usage"),
-        (("everything", "v1"), "allowed: account-services, worker"),
+        (("everything", "v1"), "allowed: account-services, worker, gateway"),
         (("worker", "v1; rm -rf /"), "is not an image tag"),
     ],
 )
