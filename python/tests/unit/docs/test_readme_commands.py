@@ -11,7 +11,7 @@ ENGLISH = REPOSITORY / "README.md"
 CHINESE = REPOSITORY / "README.zh-CN.md"
 
 SCRIPTS = ("python/tests/e2e/test_start_scripts.py", 'script(checkout, f"st')
-CONTAINERS = ("python/bench/prove_containers.py", "docker-compose")
+CONTAINERS = ("python/bench/compose_world.py", '["docker-compose"]')
 
 # Command -> (file that runs it, text in that file which shows that it does).
 RUN_BY = {
