@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from devstack.anvil import Anvil
 from devstack.private_servers import PrivateServers
 from devstack.run_lock import end_on_sigterm
+
+# A test is judged by what it finds, never by how long the machine took. CI tries the same examples each time.
+settings.register_profile("tradingflow", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tradingflow")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
