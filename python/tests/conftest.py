@@ -4,6 +4,7 @@ Sessions share the servers; tests never share data. `database_url`, `redis_url`,
 empty for every test that asks for them.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 

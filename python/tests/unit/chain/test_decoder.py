@@ -60,7 +60,7 @@ def ours(types: list[str], indexed: int, topics: list[bytes], data: bytes) -> li
         return None
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.lists(st.sampled_from(STATIC_TYPES), min_size=1, max_size=6),
     st.integers(0, 3),
@@ -77,7 +77,7 @@ def test_static_events_decode_as_eth_abi_does(types: list[str], indexed: int, wo
     assert ours(types, indexed, topics, data) == whole
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(DYNAMIC_TYPES + STATIC_TYPES), min_size=1, max_size=4), st.data())
 def test_dynamic_events_decode_as_eth_abi_does(types: list[str], draw: st.DataObject) -> None:
     data = draw.draw(st.lists(st.one_of(WORDS, st.integers(0, 320).map(lambda n: n.to_bytes(32))), max_size=12))
