@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -119,25 +119,40 @@ async def test_a_cycle_whose_messages_the_broker_lost_is_found_by_the_sweep(
         assert (await scene.ended())["c"] == {"value": 111.0}
 
 
-async def test_a_second_completion_of_a_task_is_not_applied(scene: Scene, engine: AsyncEngine) -> None:
+@pytest.fixture
+async def stores(engine: AsyncEngine) -> AsyncIterator[tuple[CycleStore, CycleStore]]:
+    """Those of two workers."""
     first, second = CycleStore(engine, "w1"), CycleStore(engine, "w2")
+    yield first, second
+    await first.close()
+    await second.close()
+
+
+async def test_a_second_completion_of_a_task_is_not_applied(
+    scene: Scene, stores: tuple[CycleStore, CycleStore]
+) -> None:
+    first, second = stores
     assert await first.commit([record(scene, "a", 1)]) == [True]
     assert await second.commit([record(scene, "a", 2)]) == [False]
     stored = (await first.load([(scene.flow_pk, 0)]))[0]
     assert stored.outcomes["a"].outputs == {"value": 1}
 
 
-async def test_a_cycle_cannot_end_before_all_its_tasks_have(scene: Scene, engine: AsyncEngine) -> None:
-    store = CycleStore(engine, "w1")
+async def test_a_cycle_cannot_end_before_all_its_tasks_have(
+    scene: Scene, stores: tuple[CycleStore, CycleStore]
+) -> None:
+    store, _ = stores
     end = CycleRecord((scene.flow_pk, 0), "completed", 3, lambda _: None)
     assert await store.commit([record(scene, "a", 1), record(scene, "b", 1), end]) == [True, True, False]
     assert await store.commit([record(scene, "c", 1), end]) == [True, True]
 
 
-async def test_nothing_is_stored_for_a_cycle_that_was_stopped(scene: Scene, engine: AsyncEngine) -> None:
+async def test_nothing_is_stored_for_a_cycle_that_was_stopped(
+    scene: Scene, stores: tuple[CycleStore, CycleStore]
+) -> None:
     async with scene.sessions.begin() as session:
         (await session.scalars(select(Cycle))).one().status = "terminated"
-    assert await CycleStore(engine, "w1").commit([record(scene, "a", 1)]) == [False]
+    assert await stores[0].commit([record(scene, "a", 1)]) == [False]
 
 
 def record(scene: Scene, node_id: str, value: int) -> TaskRecord:

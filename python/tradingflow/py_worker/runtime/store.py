@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import redact_text
 from tradingflow.py_worker.engine.cycle import Outcome
+from tradingflow.py_worker.runtime.connection import KeptConnection
 from tradingflow.py_worker.runtime.records import (
     CycleKey,
     CycleRecord,
@@ -101,25 +99,41 @@ class CycleStore:
     """Commits what cycles do and loads them back. Raises DependencyUnavailable when PostgreSQL is away."""
 
     def __init__(self, engine: AsyncEngine, worker_id: str) -> None:
-        self._engine = engine
         self._worker_id = worker_id
+        self._writing = KeptConnection(engine.url, f"py_worker commit {worker_id}")
+        self._reading = KeptConnection(engine.url, f"py_worker read {worker_id}")
+
+    async def close(self) -> None:
+        await self._writing.close()
+        await self._reading.close()
 
     async def commit(self, records: Sequence[Record]) -> list[bool]:
         """One transaction for all; says for each record whether it was applied. Task keys must not repeat."""
-        tasks = [r for r in records if isinstance(r, TaskRecord)]
-        async with self._connection() as connection, connection.transaction():
-            await self._mark_running(connection, [r for r in records if isinstance(r, RunningRecord)])
-            applied_tasks = await self._end_tasks(connection, tasks)
-            kept = [task for task in tasks if (*task.key, task.node_id) in applied_tasks]
-            await self._remember(connection, kept)
-            await self._write_logs(connection, kept)
-            ended = await self._end_cycles(connection, [r for r in records if isinstance(r, CycleRecord)])
+        async with self._writing.use() as connection:
+            if all(isinstance(r, TaskRecord) and not r.logs and not r.state for r in records):
+                # A single statement is a transaction of its own, in one round trip instead of three.
+                tasks = [r for r in records if isinstance(r, TaskRecord)]
+                applied_tasks, ended = await self._end_tasks(connection, tasks), set[CycleKey]()
+            else:
+                async with connection.transaction():
+                    applied_tasks, ended = await self._write(connection, records)
         return [_was_applied(record, applied_tasks, ended) for record in records]
+
+    async def _write(
+        self, connection: asyncpg.Connection, records: Sequence[Record]
+    ) -> tuple[set[tuple[UUID, int, str]], set[CycleKey]]:
+        await self._mark_running(connection, [r for r in records if isinstance(r, RunningRecord)])
+        tasks = [r for r in records if isinstance(r, TaskRecord)]
+        applied = await self._end_tasks(connection, tasks)
+        kept = [task for task in tasks if (*task.key, task.node_id) in applied]
+        await self._remember(connection, kept)
+        await self._write_logs(connection, kept)
+        return applied, await self._end_cycles(connection, [r for r in records if isinstance(r, CycleRecord)])
 
     async def load(self, keys: Sequence[CycleKey]) -> list[StoredCycle]:
         """The cycles that exist, in any order."""
         flows, cycles = [key[0] for key in keys], [key[1] for key in keys]
-        async with self._connection() as connection, connection.transaction():
+        async with self._reading.use() as connection, connection.transaction():
             rows = await connection.fetch(_LOAD_CYCLES, flows, cycles)
             tasks = await connection.fetch(_LOAD_TASKS, flows, cycles)
         outcomes: dict[CycleKey, dict[str, Outcome]] = {}
@@ -130,13 +144,13 @@ class CycleStore:
     async def graph_json(self, flow_pk: UUID, version: int) -> Any:
         """The JSON of one version; None when there is none."""
         query = "SELECT graph::text FROM flow_versions WHERE flow_pk = $1 AND version = $2"
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             text = await connection.fetchval(query, flow_pk, version)
         return None if text is None else _from_json(text)
 
     async def node_state(self, flow_pk: UUID, node_id: str, key: str) -> Any:
         query = "SELECT value::text FROM node_state WHERE flow_pk = $1 AND node_id = $2 AND key = $3"
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             text = await connection.fetchval(query, flow_pk, node_id, key)
         return None if text is None else _from_json(text)
 
@@ -147,18 +161,9 @@ class CycleStore:
                      AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.flow_pk = c.flow_pk AND d.cycle = c.cycle
                                      AND d.status = 'dead')
                    ORDER BY c.started_at LIMIT $2"""
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             rows = await connection.fetch(query, started_before, limit)
         return [(_uuid(row["flow_pk"]), row["cycle"]) for row in rows]
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection]:
-        try:
-            async with self._engine.connect() as connection:
-                raw = await connection.get_raw_connection()
-                yield raw.driver_connection
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError, TimeoutError) as error:
-            raise DependencyUnavailable("database_unavailable", f"PostgreSQL failed: {type(error).__name__}") from error
 
     async def _end_tasks(
         self, connection: asyncpg.Connection, tasks: Sequence[TaskRecord]

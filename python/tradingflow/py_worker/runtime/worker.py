@@ -129,6 +129,7 @@ class Worker:
             except TimeoutError:
                 log.warning("left without committing everything; it will run again", records=len(self.committer))
             await cancel_all(background)
+            await self.store.close()
 
     def require_room(self) -> None:
         """Raises TooManyRequests while this worker has far more in hand than it can run."""
