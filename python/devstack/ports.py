@@ -17,6 +17,7 @@ from devstack.errors import DevstackError, PortTaken
 from devstack.proc import command_line, listener_of
 
 LOOPBACK = "127.0.0.1"
+PREFIX = "TRADINGFLOW_PORT_"
 FREE_PORT_RANGE = range(20_000, 32_000)
 SHOWN_COMMAND_LENGTH = 80
 
@@ -33,12 +34,15 @@ class Ports:
     rabbitmq_epmd: int = 17675
     anvil: int = 17545
     account_manager: int = 7000
-    worker: int = 7001
+    py_worker: int = 7001
     monitor: int = 7002
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Ports":
-        """The defaults, with what the environment changes; a port that is no number is refused."""
+        """The defaults, with what the environment changes; a port that is no number or not ours is refused."""
+        known = {variable_for(field.name) for field in fields(cls)}
+        if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in known):
+            raise DevstackError(f"{', '.join(unknown)}: no such port; allowed are {', '.join(sorted(known))}")
         chosen = {
             field.name: _port_number(variable, environment[variable])
             for field in fields(cls)
@@ -54,7 +58,7 @@ class Ports:
 
 def variable_for(name: str) -> str:
     """The environment variable that moves a port."""
-    return f"TRADINGFLOW_PORT_{name.upper()}"
+    return f"{PREFIX}{name.upper()}"
 
 
 def require_free(port: int, name: str) -> None:

@@ -33,7 +33,7 @@ MIN_CYCLES = 5
 # A transaction hash and what stands beside it must fit on one line.
 SUMMARY_WIDTH = 140
 SUMMARY_FILE = "summary.json"
-SERVICE_PORTS = ("account_manager", "worker", "monitor")
+SERVICE_PORTS = ("account_manager", "py_worker", "monitor")
 
 
 class Run:
@@ -88,7 +88,11 @@ class Run:
         with self._steps.step("database schema"):
             LocalData(endpoints, disposable=stack.kind != "env").forget_other_chains(fresh=fresh, say=self._steps.say)
             platform.migrate()
-        with self._steps.step("services"):
+        with self._steps.step("services") as say:
+            if self._candles is not None:
+                say(
+                    f"the pool follows {len(read_closes(self._candles))} closes of {self._candles.name}, scaled to its price"
+                )
             self._supervisor.start(
                 *platform.processes(), platform.market_maker(self._market_file(deployment), self._candles)
             )
@@ -142,7 +146,11 @@ def _unreadable(candles: Path) -> str | None:
     """What is wrong with a candles file; None when nothing is."""
     try:
         read_closes(candles)
-    except (OSError, ValueError, ArithmeticError) as problem:
+    except UnicodeDecodeError:
+        return f"{candles} is not a text file; give a CSV with the columns date,open,high,low,close,volume"
+    except OSError as problem:
+        return f"{candles}: {problem.strerror}"
+    except (ValueError, ArithmeticError) as problem:
         return str(problem)
     return None
 
@@ -161,7 +169,7 @@ def main() -> int:
     console = Console(highlight=False, width=max(Console().width, SUMMARY_WIDTH))
     candles = Path(os.environ["CANDLES"]) if os.environ.get("CANDLES") else None
     if candles is not None and (problem := _unreadable(candles)):
-        console.print(f"CANDLES={candles}: {problem}; give a CSV with the columns date,open,high,low,close,volume")
+        console.print(f"CANDLES: {problem}", soft_wrap=True)
         return 2
     try:
         with only_run(REPOSITORY):

@@ -31,7 +31,7 @@ class Platform:
         self._environment = self._common_environment(endpoints, deployment)
         self.urls = {
             "Account Manager": f"http://{LOOPBACK}:{ports.account_manager}",
-            "Python Worker": f"http://{LOOPBACK}:{ports.worker}",
+            "Python Worker": f"http://{LOOPBACK}:{ports.py_worker}",
             "Monitor": f"http://{LOOPBACK}:{ports.monitor}",
         }
 
@@ -131,7 +131,7 @@ class Platform:
             "LOG_FORMAT": "json",
             "CHAINS": json.dumps([chain]),
             "ACCOUNT_MANAGER_PORT": str(self._ports.account_manager),
-            "PY_WORKER_PORT": str(self._ports.worker),
+            "PY_WORKER_PORT": str(self._ports.py_worker),
             "MONITOR_PORT": str(self._ports.monitor),
             "JWKS_URL": f"http://{LOOPBACK}:{self._ports.account_manager}/.well-known/jwks.json",
         }

@@ -38,3 +38,8 @@ def test_no_port_is_handed_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "FREE_PORT_RANGE", range(32_000, 32_040))
     handed_out = [free_port() for _ in range(20)]
     assert len(set(handed_out)) == 20
+
+
+def test_a_port_variable_nobody_reads_is_refused_with_those_that_are() -> None:
+    with pytest.raises(DevstackError, match="TRADINGFLOW_PORT_PY_WORKER"):
+        Ports.from_environment({"TRADINGFLOW_PORT_WORKER": "8101"})

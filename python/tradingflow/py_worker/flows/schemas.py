@@ -25,25 +25,43 @@ class FlowRequest(BaseModel):
     """A flow as front ends send it. Nodes and edges are judged by the engine, which names node and handle."""
 
     model_config = ConfigDict(
+        extra="forbid",  # a misspelt `overlap` must not silently become its default on a flow that trades
         json_schema_extra={
             "examples": [
                 {
                     "flow_id": "my_flow",
                     "cycle_interval": "5m",
                     "flow_json": {
-                        "nodes": [{"id": "price", "type": "dex_price_node", "config": {"chain_id": 31337}}],
-                        "edges": [],
+                        "nodes": [
+                            {
+                                "id": "price",
+                                "type": "dex_price_node",
+                                "config": {"chain_id": 1, "pool": "0x88e6A0c2dDD26FEEb64F039a2c41296FcB3f5640"},
+                            },
+                            {"id": "cheap", "type": "condition_node", "config": {"expression": "price < 1900.0"}},
+                        ],
+                        "edges": [
+                            {
+                                "source": "price",
+                                "source_handle": "price",
+                                "target": "cheap",
+                                "target_handle": "price",
+                            }
+                        ],
                     },
                 }
-            ]
-        }
+            ],
+        },
     )
 
     flow_id: str = Field(pattern=ID_PATTERN)
     cycle_interval: int | float | str = Field(
         description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone"
     )
-    flow_json: dict[str, Any] = Field(description="`nodes` and `edges`")
+    flow_json: dict[str, Any] = Field(
+        description="`nodes`: `{id, type, config}`, types from GET /nodes/types; `edges`: `{source, source_handle, target, "
+        "target_handle}`, also in camel case; or the visual editor's format"
+    )
     mode: Literal["live"] = Field("live", description="`live` trades on chain")
     overlap: Overlap = Field("skip", description="What a fire time does while the cycle before is still open")
     misfire: Misfire = Field("once", description="What becomes of fire times missed while no worker was there")
