@@ -90,9 +90,8 @@ class Run:
             platform.migrate()
         with self._steps.step("services") as say:
             if self._candles is not None:
-                say(
-                    f"the pool follows {len(read_closes(self._candles))} closes of {self._candles.name}, scaled to its price"
-                )
+                closes = len(read_closes(self._candles))
+                say(f"the pool follows {closes} closes of {self._candles.name}, scaled to its own price")
             self._supervisor.start(
                 *platform.processes(), platform.market_maker(self._market_file(deployment), self._candles)
             )

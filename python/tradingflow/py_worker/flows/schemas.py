@@ -59,8 +59,8 @@ class FlowRequest(BaseModel):
         description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone"
     )
     flow_json: dict[str, Any] = Field(
-        description="`nodes`: `{id, type, config}`, types from GET /nodes/types; `edges`: `{source, source_handle, target, "
-        "target_handle}`, also in camel case; or the visual editor's format"
+        description="`nodes`: {id, type, config}, types as in GET /nodes/types; `edges`: {source, source_handle, target, "
+        "target_handle}, also in camel case. The visual editor's format is taken as it is saved"
     )
     mode: Literal["live"] = Field("live", description="`live` trades on chain")
     overlap: Overlap = Field("skip", description="What a fire time does while the cycle before is still open")
