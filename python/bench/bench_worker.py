@@ -74,6 +74,9 @@ async def with_one_worker(found: World, figures: Figures) -> float:
         await rate(driver, chain(HOPS), MEMORY_CYCLES)
         memory = worker.memory_mb()
     await driver.close()
+    # Once more, and the better one counts: on a shared machine the load of a moment must not flatter us.
+    rate_after, lone_after = await raw_baseline(found.rabbitmq.url)
+    raw_rate, raw_lone = max(raw_rate, rate_after), min(raw_lone, lone_after)
     figures.show(
         "worker_chain_hops", hops, "hops/s", baseline="aio-pika raw durable hops", baseline_value=raw_rate,
         target=">= 2 x baseline", ok=hops >= 2 * raw_rate,

@@ -14,7 +14,6 @@ from functools import lru_cache
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tradingflow.core.clock import Clock
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.partitions import PartitionConsumer
 
@@ -22,8 +21,8 @@ log = get_logger(__name__)
 
 WORKERS_KEY = "tradingflow:workers"
 BEAT_S = 1.0
-# Three beats may be missed before a worker counts as gone.
-GONE_AFTER_S = 4.0
+# Generous, since take-over after a death does not wait for it: a starved worker must not look gone and come back.
+GONE_AFTER_S = 10.0
 # A worker that starts or leaves is seen by all within a beat; standing back before that would be done twice.
 SETTLE_BEATS = 2
 PATIENCE_S = 3.0
@@ -33,11 +32,10 @@ RETRY_AFTER_BEATS = 10
 class Membership:
     """This worker's view of the live workers, itself included."""
 
-    def __init__(self, redis: Redis, worker_id: str, clock: Clock, partitions: int) -> None:
+    def __init__(self, redis: Redis, worker_id: str, partitions: int) -> None:
         self._partitions = partitions
         self._redis = redis
         self._id = worker_id
-        self._clock = clock
         self.workers: tuple[str, ...] = (worker_id,)
 
     def owns(self, partition: int) -> bool:
@@ -46,7 +44,8 @@ class Membership:
     async def join(self) -> None:
         """Beat once. Never raises: a worker without Redis works, alone in its own view."""
         try:
-            now = self._clock.now().timestamp()
+            seconds, microseconds = await self._redis.time()  # one clock for all
+            now = seconds + microseconds / 1e6
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zadd(WORKERS_KEY, {self._id: now})
                 pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - GONE_AFTER_S)

@@ -69,7 +69,7 @@ class Worker:
     ) -> None:
         self.id = settings.worker_id or new_worker_id()
         self.store = CycleStore(engine, self.id)
-        self.membership = Membership(redis, self.id, clock, settings.cycle_partitions)
+        self.membership = Membership(redis, self.id, settings.cycle_partitions)
         self.slots = FairSlots(settings.max_nodes_in_flight)
         self.committer = Committer(self.store)
         self.signaller = Signaller(broker)
