@@ -71,6 +71,7 @@ def make_app(settings: PlatformSettings) -> Celery:
         beat_scheduler="celery.beat:Scheduler",
         beat_schedule=TICKS,
     )
+    app.conf.worker_consumer = "tradingflow.account_manager.celery_consumer:StrictConsumer"
     app.steps["consumer"].add(TradeRequests)
     return app
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address, parse_hash32
@@ -79,9 +89,24 @@ DecimalField = Annotated[
     PlainSerializer(_plain, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "description": "exact decimal number"}),
 ]
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+
+
+def is_storable(moment: datetime) -> bool:
+    """Whether PostgreSQL and arithmetic with a zone around it can hold this moment."""
+    return FIRST_YEAR <= moment.year <= LAST_YEAR
+
+
+def _storable(moment: datetime) -> datetime:
+    if not is_storable(moment):
+        raise ValueError(f"must lie between the years {FIRST_YEAR} and {LAST_YEAR}")
+    return moment
+
+
 Moment = Annotated[
     AwareDatetime,
     BeforeValidator(_rfc3339),
+    AfterValidator(_storable),
     WithJsonSchema({"type": "string", "format": "date-time", "description": "RFC 3339, with its offset from UTC"}),
 ]
 ChainId = Annotated[int, Field(gt=0, le=MAX_SAFE_INTEGER, description="EIP-155 chain id")]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from fastapi import Query
 from pydantic import Field
 
-from tradingflow.account_manager.fields import ResponseModel
+from tradingflow.account_manager.fields import ResponseModel, is_storable
 from tradingflow.core.errors import InvalidInput
 
 Item = TypeVar("Item")
@@ -35,9 +36,12 @@ def decode_cursor(cursor: str | None, key: type[Key]) -> Key | None:
         return None
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        return msgspec.json.decode(raw, type=key)
-    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        decoded = msgspec.json.decode(raw, type=key)
+    except (binascii.Error, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise InvalidInput("invalid_cursor", "the cursor is not one this list handed out") from error
+    if any(isinstance(value, datetime) and not is_storable(value) for value in msgspec.structs.astuple(decoded)):
+        raise InvalidInput("invalid_cursor", "the cursor holds a time no row can have")
+    return decoded
 
 
 def cut(rows: list[Any], limit: int) -> tuple[list[Any], bool]:

@@ -16,6 +16,7 @@ def make_engine(settings: PlatformSettings, *, application: str, pool_size: int 
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text goes to the log; what a user sent does not
         connect_args={
             "server_settings": {
                 "application_name": application,

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import msgspec
+
+# As wide as the columns they end in: a number PostgreSQL refuses must be refused here, where one message is at stake.
+Cycle = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+Decoded = TypeVar("Decoded")
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
@@ -20,7 +27,7 @@ class CycleStarted(Message, frozen=True, tag="cycle_started"):
     """A scheduled, manual or triggered cycle exists in the database and may run."""
 
     flow_pk: UUID
-    cycle: int
+    cycle: Cycle
 
 
 class Signals(Message, frozen=True, tag="signals"):
@@ -31,12 +38,12 @@ class Signals(Message, frozen=True, tag="signals"):
     """
 
     flow_pk: UUID
-    cycle: int
+    cycle: Cycle
     source_node: str
     status: str
     outputs: msgspec.Raw
     error: dict[str, str] | None
-    attempt: int
+    attempt: Attempt
     started_at: datetime
     finished_at: datetime
 
@@ -51,7 +58,7 @@ class TradeSettled(Message, frozen=True, tag="trade_settled"):
     """A trade ended, well or badly; the row says how. Sent to the partition of its cycle."""
 
     flow_pk: UUID
-    cycle: int
+    cycle: Cycle
     node_id: str
     trade_id: str
 
@@ -64,6 +71,9 @@ _cycle_decoder: msgspec.json.Decoder[CycleMessage | list[CycleMessage]] = msgspe
 )
 
 
+_trade_request_decoder = msgspec.json.Decoder(TradeRequested)
+
+
 def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
@@ -73,7 +83,21 @@ def pack(bodies: Sequence[bytes]) -> bytes:
     return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
 
 
+def decode_strictly(decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
+    """Raises msgspec's DecodeError or ValidationError for whatever is no such message: also for bytes that are no
+    UTF-8, and for nesting too deep to follow, which msgspec lets through as other errors."""
+    try:
+        return decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"not a message: {type(error).__name__}") from error
+
+
+def decode_trade_request(body: bytes) -> TradeRequested:
+    """Raises as `decode_strictly`."""
+    return decode_strictly(_trade_request_decoder, body)
+
+
 def decode_cycle_messages(body: bytes) -> list[CycleMessage]:
     """What `encode` or `pack` wrote. Raises msgspec.ValidationError or DecodeError for anything else."""
-    decoded = _cycle_decoder.decode(body)
+    decoded = decode_strictly(_cycle_decoder, body)
     return decoded if isinstance(decoded, list) else [decoded]

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy import text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -28,6 +29,10 @@ CHANNEL = "flow_control"
 RETRY_S = 0.5
 # The listening connection is asked this often whether it still lives.
 PING_S = 5.0
+
+_LOCK_CYCLES = text("""
+SELECT 1 FROM cycles WHERE flow_pk = :flow_pk AND cycle = ANY(:cycles) ORDER BY cycle FOR UPDATE
+""")
 
 _TERMINATE_TASKS = text("""
 INSERT INTO node_tasks (flow_pk, cycle, node_id, status, attempt, error, finished_at)
@@ -70,7 +75,12 @@ async def terminate_tasks(
     now: datetime,
     nodes: Sequence[str] | None = None,
 ) -> None:
-    """End the tasks that have not ended, of all nodes or those given. The cycles' rows must be locked already."""
+    """End the tasks that have not ended, of all nodes or those given.
+
+    The cycles' rows are locked first, and in a way that a commit of their tasks waits for too (its foreign key wants
+    a share of the same row): otherwise the two insert the same tasks in different orders, and deadlock.
+    """
+    await session.execute(_LOCK_CYCLES, {"flow_pk": flow_pk, "cycles": list(cycles)})
     values = {"flow_pk": flow_pk, "cycles": list(cycles), "reason": reason, "now": now, "nodes": nodes}
     await session.execute(_TERMINATE_TASKS, values)
     await tell_workers(session, flow_pk)
@@ -92,7 +102,13 @@ class ControlListener:
             try:
                 async with self._engine.connect() as connection:
                     await self._listen(connection)
-            except (SQLAlchemyError, OSError, DependencyUnavailable) as error:
+            except (
+                SQLAlchemyError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+                DependencyUnavailable,
+            ) as error:
                 log.warning("control listener interrupted", error=error)
             await asyncio.sleep(RETRY_S)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -15,8 +16,8 @@ from tradingflow.db.models import ContractEvent
 
 
 class EventCursor(msgspec.Struct, frozen=True):
-    block: int
-    log: int
+    block: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    log: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 async def search(

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from kombu.message import Message
 
 from tradingflow.core.logging import get_logger
-from tradingflow.messaging.messages import TradeRequested
+from tradingflow.messaging.messages import decode_trade_request
 from tradingflow.messaging.topology import TRADE_REQUESTS, TRADES
 
 log = get_logger(__name__)
@@ -47,7 +47,7 @@ class TradeRequests(bootsteps.ConsumerStep):
 
     def on_message(self, message: Message) -> None:
         try:
-            requested = msgspec.json.decode(message.body or b"", type=TradeRequested)
+            requested = decode_trade_request(_raw(message.body))
         except msgspec.MsgspecError:
             log.warning("malformed trade request dropped", message_id=message.properties.get("message_id"))
             message.reject()
@@ -59,3 +59,7 @@ class TradeRequests(bootsteps.ConsumerStep):
             message.requeue()
             return
         message.ack()
+
+
+def _raw(body: str | bytes | None) -> bytes:
+    return body.encode() if isinstance(body, str) else body or b""

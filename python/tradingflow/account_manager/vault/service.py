@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -195,8 +195,8 @@ def _moment(unix_seconds: int) -> datetime | None:
 
 
 class OperationCursor(msgspec.Struct, frozen=True):
-    block: int
-    log: int
+    block: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    log: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 async def operations(

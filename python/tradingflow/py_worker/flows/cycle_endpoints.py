@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
 from tradingflow.core.ids import node_task_id
@@ -26,6 +26,7 @@ from tradingflow.py_worker.flows.schemas import (
     CycleView,
     Limit,
     Page,
+    storable,
 )
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
@@ -43,7 +44,7 @@ class PartialRun(BaseModel):
     scope: Scope
     node_id: str = Field(pattern=ID_PATTERN)
     cycle: int | None = Field(None, ge=0, le=MAX_BIGINT)
-    inputs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    inputs: Annotated[dict[str, dict[str, Any]], AfterValidator(storable)] = Field(default_factory=dict)
 
 
 class CycleRequest(BaseModel):

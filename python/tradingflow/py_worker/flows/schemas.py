@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 
@@ -19,6 +20,30 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Items a page")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
 Overlap = Literal["skip", "queue", "replace"]
 Misfire = Literal["skip", "once", "all"]
+
+
+MAX_DEPTH = 60
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """What jsonb can hold and an answer can show; raises ValueError for anything else."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds NaN or an infinity")
+    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= character <= "\udfff" for character in value)):
+        raise ValueError("holds NUL or half of a surrogate pair")
+    if isinstance(value, dict):
+        for name, held in value.items():
+            storable(name, depth + 1)
+            storable(held, depth + 1)
+    elif isinstance(value, list):
+        for held in value:
+            storable(held, depth + 1)
+    return value
+
+
+StorableJson = Annotated[dict[str, Any], AfterValidator(storable)]
 
 
 class FlowRequest(BaseModel):
@@ -58,9 +83,9 @@ class FlowRequest(BaseModel):
     cycle_interval: int | float | str = Field(
         description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone"
     )
-    flow_json: dict[str, Any] = Field(
-        description="`nodes`: {id, type, config}, types as in GET /nodes/types; `edges`: {source, source_handle, target, "
-        "target_handle}, also in camel case. The visual editor's format is taken as it is saved"
+    flow_json: StorableJson = Field(
+        description="`nodes`: {id, type, config}, types as in GET /nodes/types; `edges`: {source, source_handle, "
+        "target, target_handle}, also in camel case. The visual editor's format is taken as it is saved"
     )
     mode: Literal["live"] = Field("live", description="`live` trades on chain")
     overlap: Overlap = Field("skip", description="What a fire time does while the cycle before is still open")
