@@ -23,6 +23,8 @@ from tradingflow.py_worker.runtime.records import (
     TaskRecord,
 )
 
+# coalesce() keeps the planner off the partial index of open cycles: it expects one open cycle to be there and then
+# compares every record with every open cycle, instead of looking each up by its primary key.
 _TASKS = """
 INSERT INTO node_tasks (flow_pk, cycle, node_id, status, attempt, outputs, error, worker_id, started_at, finished_at)
 SELECT t.flow_pk, t.cycle, t.node_id, t.status, t.attempt, t.outputs::jsonb, t.error::jsonb, $10, t.started_at,
@@ -30,7 +32,7 @@ SELECT t.flow_pk, t.cycle, t.node_id, t.status, t.attempt, t.outputs::jsonb, t.e
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
             $8::timestamptz[], $9::timestamptz[])
      AS t(flow_pk, cycle, node_id, status, attempt, outputs, error, started_at, finished_at)
-JOIN cycles c ON c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND c.status = 'running'
+JOIN cycles c ON c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND coalesce(c.status, '') = 'running'
 ON CONFLICT (flow_pk, cycle, node_id) DO UPDATE
 SET status = excluded.status, attempt = excluded.attempt, outputs = excluded.outputs, error = excluded.error,
     worker_id = excluded.worker_id, started_at = excluded.started_at, finished_at = excluded.finished_at
@@ -49,7 +51,7 @@ INSERT INTO node_tasks (flow_pk, cycle, node_id, status, attempt, worker_id, sta
 SELECT t.flow_pk, t.cycle, t.node_id, 'running', t.attempt, $6, t.started_at
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[])
      AS t(flow_pk, cycle, node_id, attempt, started_at)
-JOIN cycles c ON c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND c.status = 'running'
+JOIN cycles c ON c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND coalesce(c.status, '') = 'running'
 ON CONFLICT (flow_pk, cycle, node_id) DO UPDATE
 SET attempt = excluded.attempt, worker_id = excluded.worker_id, started_at = excluded.started_at
 WHERE node_tasks.status IN ('pending', 'running')
@@ -57,11 +59,15 @@ WHERE node_tasks.status IN ('pending', 'running')
 
 # The count is the guard of "nothing marks a cycle completed before all its node tasks have ended".
 _CYCLES = """
-UPDATE cycles c SET status = t.ending, finished_at = $5
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[]) AS t(flow_pk, cycle, ending, nodes)
-WHERE c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND c.status = 'running'
-  AND t.nodes = (SELECT count(*) FROM node_tasks n
-                 WHERE n.flow_pk = t.flow_pk AND n.cycle = t.cycle AND n.status NOT IN ('pending', 'running'))
+WITH ended AS MATERIALIZED (
+    SELECT t.flow_pk, t.cycle, t.ending
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[]) AS t(flow_pk, cycle, ending, nodes)
+    WHERE t.nodes = (SELECT count(*) FROM node_tasks n
+                     WHERE n.flow_pk = t.flow_pk AND n.cycle = t.cycle AND n.status NOT IN ('pending', 'running'))
+)
+UPDATE cycles c SET status = ended.ending, finished_at = $5
+FROM ended
+WHERE c.flow_pk = ended.flow_pk AND c.cycle = ended.cycle AND coalesce(c.status, '') = 'running'
 RETURNING c.flow_pk, c.cycle
 """
 
