@@ -17,6 +17,10 @@ log = get_logger(__name__)
 
 # Larger groups do not commit faster per row (measured), but hold memory and latency.
 MAX_GROUP = 1_000
+# A lone cycle's hops would each flush the disk that the broker flushes for its signals: a short wait commits several
+# hops with one flush.
+GATHER_BELOW = 20
+GATHER_S = 0.008
 RETRY_S = 0.2
 
 
@@ -45,6 +49,8 @@ class Committer:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if len(self._waiting) < GATHER_BELOW:
+                await asyncio.sleep(GATHER_S)
             while self._waiting:
                 await self._commit(self._next_group())
             self._idle.set()
