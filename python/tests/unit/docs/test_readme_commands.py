@@ -11,6 +11,7 @@ ENGLISH = REPOSITORY / "README.md"
 CHINESE = REPOSITORY / "README.zh-CN.md"
 
 SCRIPTS = ("python/tests/e2e/test_start_scripts.py", 'script(checkout, f"st')
+BY_HAND = ("python/tests/e2e/test_local_development.py", "## Local development")
 CONTAINERS = ("python/bench/compose_world.py", '["docker-compose"]')
 
 # Command -> (file that runs it, text in that file which shows that it does).
@@ -22,24 +23,15 @@ RUN_BY = {
     "make logs": (".ci/run", "make logs"),
     "make stop": (".ci/run", "make stop"),
     "make help": (".ci/run", "make help"),
-    "cp .env.example .env": ("python/tests/e2e/test_start_scripts.py", ".env.example"),
-    "pip install -r python/requirements.txt": ("python/tests/e2e/test_requirements.py", "python/requirements.txt"),
-    "cd python": ("python/devstack/main_job/platform.py", 'repository / "python"'),
-    "alembic upgrade head": ("python/devstack/main_job/platform.py", '"alembic", "upgrade", "head"'),
-    "python -m tradingflow.account_manager.server": (
-        "python/devstack/main_job/platform.py",
-        "tradingflow.account_manager.server",
-    ),
-    "celery -A tradingflow.account_manager.celery_worker worker": (
-        "python/devstack/main_job/platform.py",
-        "tradingflow.account_manager.celery_worker",
-    ),
-    "celery -A tradingflow.account_manager.celery_worker beat": (
-        "python/devstack/main_job/platform.py",
-        "tradingflow.account_manager.celery_worker",
-    ),
-    "python -m tradingflow.py_worker.server": ("python/devstack/main_job/platform.py", "tradingflow.py_worker.server"),
-    "python -m tradingflow.monitor.server": ("python/devstack/main_job/platform.py", "tradingflow.monitor.server"),
+    "cp .env.example .env": BY_HAND,
+    "pip install -r python/requirements.txt": ("python/tests/e2e/conftest.py", "python/requirements.txt"),
+    "cd python": BY_HAND,
+    "alembic upgrade head": BY_HAND,
+    "python -m tradingflow.account_manager.server": BY_HAND,
+    "celery -A tradingflow.account_manager.celery_worker worker": BY_HAND,
+    "celery -A tradingflow.account_manager.celery_worker beat": BY_HAND,
+    "python -m tradingflow.py_worker.server": BY_HAND,
+    "python -m tradingflow.monitor.server": BY_HAND,
     "./start_account_services.sh": SCRIPTS,
     "./start_worker.sh": SCRIPTS,
     "./stop_worker.sh": SCRIPTS,
