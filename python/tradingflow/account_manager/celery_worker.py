@@ -27,7 +27,10 @@ from tradingflow.core.logging import configure_logging
 
 # Modules whose tasks a worker can run; each registers them with `app` when it is imported.
 TASK_MODULES = (
+    "tradingflow.account_manager.portfolio.tasks",
+    "tradingflow.account_manager.price.tasks",
     "tradingflow.account_manager.relayer.tasks",
+    "tradingflow.account_manager.token.tasks",
     "tradingflow.account_manager.trade.tasks",
     "tradingflow.account_manager.vault.tasks",
 )
@@ -38,6 +41,9 @@ TICKS = {
     "trade-sweep": {"task": "trade.sweep", **_EVERY_SECOND},
     "relayer-heal": {"task": "relayer.heal", "schedule": 5.0, "options": {"expires": 10, "ignore_result": True}},
     "vault-sweep": {"task": "vault.sweep", **_EVERY_SECOND},
+    "price-refresh": {"task": "price.refresh", "schedule": 15.0, "options": {"expires": 15, "ignore_result": True}},
+    "portfolio-value": {"task": "portfolio.value", "schedule": 20.0, "options": {"expires": 20, "ignore_result": True}},
+    "token-refresh": {"task": "token.refresh", "schedule": 60.0, "options": {"expires": 60, "ignore_result": True}},
 }
 
 # Opening the database and the chains may take longer than the 4 s Celery gives a new process by default.

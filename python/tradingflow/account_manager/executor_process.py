@@ -16,10 +16,15 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tradingflow.account_manager.portfolio.valuation import VaultValuer
+from tradingflow.account_manager.price.book import PriceBook
+from tradingflow.account_manager.price.markets import markets_of
+from tradingflow.account_manager.price.refresh import PriceRefresh
 from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.signers import SignerSet
+from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.account_manager.vault.deployment import VaultDeployer
 from tradingflow.chain.client import ChainClient
@@ -27,6 +32,7 @@ from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import make_engine, make_session_factory
+from tradingflow.outbound.client import GuardedHttp
 
 log = get_logger(__name__)
 
@@ -48,6 +54,13 @@ class ExecutorProcess:
         self.trades = TradeExecutor(self.relayer)
         self.deployments = VaultDeployer(self.relayer)
         self.healer = NonceHealer(self.relayer)
+        self.http = GuardedHttp()
+        self.prices = PriceBook(self.chains, self.sessions, SystemClock())
+        self.tokens = TokenRegistry(self.chains, self.prices)
+        self.valuer = VaultValuer(self.chains, self.prices, self.tokens)
+        self.price_refresh = PriceRefresh(
+            self.prices, markets_of(settings, self.http, SystemClock()), self.sessions, SystemClock()
+        )
         self._registered = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
@@ -95,6 +108,7 @@ class ExecutorProcess:
     async def _close(self) -> None:
         for client in self.chains.values():
             await client.close()
+        await self.http.close()
         await self.engine.dispose()
 
 

@@ -8,8 +8,10 @@ from redis.asyncio import Redis
 
 from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.job_queue import JobQueue
-from tradingflow.account_manager.price.pools import PoolPrices
+from tradingflow.account_manager.portfolio.valuation import VaultValuer
+from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.rate_limits import RateLimits
+from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.access_token import TokenSigner
 from tradingflow.core.clock import Clock
@@ -28,7 +30,9 @@ class Parts:
     reads: SessionFactory
     redis: Redis
     chains: dict[int, ChainClient]
-    prices: dict[int, PoolPrices]
+    prices: PriceBook
+    tokens: TokenRegistry
+    valuer: VaultValuer
     signer: TokenSigner
     jobs: JobQueue
     revoked: RevokedSessions

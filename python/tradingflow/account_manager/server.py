@@ -20,15 +20,16 @@ from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
+from tradingflow.account_manager.portfolio.valuation import VaultValuer
+from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.price.endpoints import router as price_router
-from tradingflow.account_manager.price.pools import PoolPrices
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.endpoints import router as token_router
+from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.trade.endpoints import router as trade_router
 from tradingflow.account_manager.user.endpoints import router as user_router
 from tradingflow.account_manager.vault.endpoints import router as vault_router
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.core.access_token import TokenSigner, TokenVerifier
 from tradingflow.core.clock import Clock, SystemClock
 from tradingflow.core.config import AccountManagerSettings
@@ -107,6 +108,8 @@ async def _wire(
     revoked = RevokedSessions(engine, settings.access_token_ttl_s, clock)
     verifier = TokenVerifier(signer.jwks(), settings.jwt_issuer, clock)
     limits = RateLimits(settings, redis)
+    prices = PriceBook(chains, reads, clock)
+    tokens = TokenRegistry(chains, prices)
     app.state.authenticator = LocalAuthenticator(verifier, revoked, reads, clock, limits)
     app.state.parts = Parts(
         settings=settings,
@@ -115,7 +118,9 @@ async def _wire(
         reads=reads,
         redis=redis,
         chains=chains,
-        prices={i: PoolPrices(client.settings, UniswapReader(client)) for i, client in chains.items()},
+        prices=prices,
+        tokens=tokens,
+        valuer=VaultValuer(chains, prices, tokens),
         signer=signer,
         jobs=jobs,
         revoked=revoked,

@@ -34,7 +34,7 @@ class ChainSettings(BaseModel):
     """One EVM chain we serve.
 
     `start_block` is where the Monitor begins, `finality_blocks` how deep a reorg may go, `quote_token` what values
-    are expressed in.
+    are expressed in. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +51,8 @@ class ChainSettings(BaseModel):
     poll_interval_s: float = Field(default=0.5, gt=0)
     pools: tuple[Address, ...] = ()
     quote_token: Address | None = None
+    coingecko_platform: str | None = None
+    geckoterminal_network: str | None = None
 
 
 class PlatformSettings(BaseSettings):
@@ -200,6 +202,9 @@ class ExecutorSettings(PlatformSettings):
     trade_ttl_s: int = Field(default=600, ge=10)
     trade_confirmations: int = Field(default=1, ge=1)
     max_fee_per_gas_gwei: int = Field(default=500, ge=1)
+    coingecko_url: str = "https://api.coingecko.com/api/v3"
+    coingecko_api_key: SecretStr | None = None
+    geckoterminal_url: str = "https://api.geckoterminal.com/api/v2"
 
     def _weak_secrets(self) -> list[str]:
         unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"

@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Row, func, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -34,6 +34,20 @@ async def newest(session: AsyncSession, user_id: UUID) -> Sequence[Row[Vault, Va
     return (await session.execute(statement)).all()
 
 
+async def valued_longest_ago(
+    session: AsyncSession, chain_ids: Sequence[int], before: datetime, limit: int
+) -> list[Vault]:
+    """Vaults of these chains whose newest valuation is older than `before`; those never valued come first."""
+    newest_at = select(func.max(VaultValuation.taken_at)).where(VaultValuation.vault_id == Vault.id).scalar_subquery()
+    statement = (
+        select(Vault)
+        .where(Vault.chain_id.in_(chain_ids), func.coalesce(newest_at < before, true()))
+        .order_by(newest_at.asc().nulls_first(), Vault.id)
+        .limit(limit)
+    )
+    return list(await session.scalars(statement))
+
+
 async def keep(session: AsyncSession, vault_id: UUID, valued: VaultPortfolio, taken_at: datetime) -> None:
     """Store a valuation; a second one of the same moment changes nothing."""
     values = {
@@ -58,7 +72,7 @@ async def history(
         select(Vault, VaultValuation)
         .join(VaultValuation, VaultValuation.vault_id == Vault.id)
         .where(Vault.user_id == user_id, VaultValuation.taken_at >= since, VaultValuation.taken_at < until)
-        .distinct(step, Vault.id)
+        .ext(distinct_on(step, Vault.id))
         .order_by(step, Vault.id, VaultValuation.taken_at.desc())
         .limit(limit)
     )

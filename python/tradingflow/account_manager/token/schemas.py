@@ -27,4 +27,8 @@ class TokenResponse(ResponseModel):
     symbol: str | None
     name: str | None
     decimals: int | None
+    is_spam: bool
+    spam_reason: str | None = Field(
+        description="`link` or `lure` in its words, a `lookalike` symbol, or an `imitation` of a configured token"
+    )
     created_at: datetime

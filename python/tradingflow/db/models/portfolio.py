@@ -33,7 +33,10 @@ class VaultValuation(Base):
 
 
 class PricePoint(Base):
-    """What one source said a token cost, in whole units of the quote token, at a moment."""
+    """What one source said a token cost, in whole units of the quote token, at a moment.
+
+    The source `agreed` keeps what all of them agree on; its `price` is NULL, with the `reason`, when they do not.
+    """
 
     __tablename__ = "price_points"
     __table_args__ = (Index("ix_price_points_newest", "chain_id", "token", "taken_at"),)
@@ -42,4 +45,5 @@ class PricePoint(Base):
     token: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
     source: Mapped[str] = mapped_column(primary_key=True)
     taken_at: Mapped[datetime] = mapped_column(primary_key=True)
-    price: Mapped[Decimal] = mapped_column(Numeric)
+    price: Mapped[Decimal | None] = mapped_column(Numeric)
+    reason: Mapped[str | None]

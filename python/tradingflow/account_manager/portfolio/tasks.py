@@ -1,0 +1,50 @@
+"""Celery's side of the portfolio: every vault is valued from time to time, whether or not anybody looks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy.exc import DBAPIError
+
+from tradingflow.account_manager.celery_worker import app
+from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.portfolio import repository
+from tradingflow.core.clock import SystemClock
+from tradingflow.core.errors import TradingFlowError
+from tradingflow.core.logging import get_logger
+from tradingflow.db.models import Vault
+
+log = get_logger(__name__)
+
+VALUE_AGAIN_AFTER = timedelta(minutes=5)
+BATCH = 200
+
+
+@app.task(name="portfolio.value", ignore_result=True)
+def value() -> None:
+    """Value the vaults last valued five minutes ago, the longest ago first, by one process at a time."""
+    process = this_process()
+    process.run(_value(process))
+
+
+async def _value(process: ExecutorProcess) -> None:
+    async with process.alone("portfolio.value") as alone:
+        if not alone:
+            return
+        before = SystemClock().now() - VALUE_AGAIN_AFTER
+        async with process.sessions() as session:
+            due = await repository.valued_longest_ago(session, list(process.chains), before, BATCH)
+        for vault in due:
+            await _value_one(process, vault)
+
+
+async def _value_one(process: ExecutorProcess, vault: Vault) -> None:
+    """The edge: what fails is said here, and the next tick tries again."""
+    try:
+        async with process.sessions() as session, session.begin():
+            valued = await process.valuer.value(session, vault)
+            await repository.keep(session, vault.id, valued, SystemClock().now())
+    except TradingFlowError as error:
+        log.warning("vault not valued", vault=vault.address, code=error.code, detail=error.detail)
+    except DBAPIError as error:
+        log.warning("vault not valued", vault=vault.address, error=error.orig)

@@ -1,0 +1,127 @@
+"""What vaults hold and what that is worth, read from the chain at one block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, localcontext
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
+from tradingflow.account_manager.price.book import PriceBook
+from tradingflow.account_manager.price.pools import TokenPrice
+from tradingflow.account_manager.token.registry import TokenRegistry
+from tradingflow.account_manager.vault import repository as vaults
+from tradingflow.chain.client import ChainClient
+from tradingflow.core.errors import Refused
+from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.core.money import PRECISION, to_human
+from tradingflow.db.models import Token, Vault
+
+NATIVE_DECIMALS = 18
+
+
+@dataclass(frozen=True)
+class VaultValuer:
+    """Values vaults at the latest block of their chain."""
+
+    chains: Mapping[int, ChainClient]
+    prices: PriceBook
+    tokens: TokenRegistry
+
+    async def value(self, session: AsyncSession, vault: Vault) -> VaultPortfolio:
+        """Balances and prices at one block; tokens not met before enter the registry. Raises DependencyUnavailable."""
+        client, prices = self.chains[vault.chain_id], self.prices.pools[vault.chain_id]
+        block = await client.guard(client.web3.eth.get_block("latest"))
+        number = int(block["number"])
+        named = await vaults.tokens_in_events(session, vault.chain_id, vault.address)
+        registry = await self.tokens.ensure(
+            session, vault.chain_id, sorted({*named, *await prices.tokens()} - {ZERO_ADDRESS})
+        )
+        addresses = sorted(registry)
+        balances = await asyncio.gather(*(_balance(client, token, vault.address, number) for token in addresses))
+        quoted = await asyncio.gather(*(prices.price(token, number) for token in addresses))
+        positions = [
+            _position(registry[token], balance, price)
+            for token, balance, price in zip(addresses, balances, quoted, strict=True)
+        ]
+        if (native := await self._native_position(vault, number)) is not None:
+            positions.append(native)
+        value, reason = _sum(positions)
+        quote = client.settings.quote_token
+        return VaultPortfolio(
+            chain_id=vault.chain_id,
+            vault=vault.address,
+            block_number=number,
+            as_of=datetime.fromtimestamp(block["timestamp"], UTC),
+            quote_token=quote,
+            quote_symbol=registry[quote].symbol if quote else None,
+            positions=positions,
+            value=value,
+            reason=reason,
+        )
+
+    async def _native_position(self, vault: Vault, block: int) -> Position | None:
+        """Native currency, priced as its wrapped token; None when the vault holds none."""
+        client = self.chains[vault.chain_id]
+        address = client.web3.to_checksum_address(vault.address)
+        balance = await client.guard(client.web3.eth.get_balance(address, block))
+        if balance == 0:
+            return None
+        wrapped = str(await client.call("Vault", vault.address, "wrappedNative", block=block))
+        if wrapped == ZERO_ADDRESS:
+            price = TokenPrice(None, "no_wrapped_native")
+        else:
+            price = await self.prices.pools[vault.chain_id].price(wrapped, block)
+        native = Token(chain_id=vault.chain_id, address=ZERO_ADDRESS, symbol="native", decimals=NATIVE_DECIMALS)
+        return _position(native, balance, price)
+
+
+async def _balance(client: ChainClient, token: str, holder: str, block: int) -> int | None:
+    """None when the token does not answer: other people's code may fail."""
+    try:
+        return int(await client.call("ERC20", token, "balanceOf", holder, block=block))
+    except Refused:
+        return None
+
+
+def _position(token: Token, balance: int | None, price: TokenPrice) -> Position:
+    amount = None if balance is None or token.decimals is None else to_human(balance, token.decimals)
+    reason = price.reason
+    if balance is None:
+        reason = "balance_unreadable"
+    elif amount is None:
+        reason = "decimals_unknown"
+    return Position(
+        token=token.address,
+        symbol=token.symbol,
+        decimals=token.decimals,
+        balance=balance or 0,
+        amount=amount,
+        price=price.price,
+        value=None if amount is None or price.price is None else _multiply(amount, price.price),
+        reason=reason,
+    )
+
+
+def exact_sum(values: Iterable[Decimal]) -> Decimal:
+    with localcontext() as context:
+        context.prec = PRECISION
+        return sum(values, Decimal(0))
+
+
+def _multiply(amount: Decimal, price: Decimal) -> Decimal:
+    with localcontext() as context:
+        context.prec = PRECISION
+        return amount * price
+
+
+def _sum(positions: Iterable[Position]) -> tuple[Decimal | None, str | None]:
+    held = [p for p in positions if p.balance or p.reason == "balance_unreadable"]
+    unknown = next((p for p in held if p.value is None), None)
+    if unknown is not None:
+        return None, f"{unknown.reason}: {unknown.token}"
+    return exact_sum(p.value for p in held if p.value is not None), None

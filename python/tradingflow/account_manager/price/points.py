@@ -1,0 +1,84 @@
+"""Stored prices: what each market said, and what was agreed on, over time. The commit is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.price.agreement import Quote
+from tradingflow.db.models import PricePoint
+
+# The source under which the agreed price is kept beside those of the markets.
+AGREED = "agreed"
+# A market that has not quoted a token for so long no longer lists it.
+MEMORY = timedelta(days=1)
+
+
+async def keep(session: AsyncSession, chain_id: int, token: str, quotes: Sequence[Quote]) -> None:
+    """Store quotes; one already stored for its moment stays as it is."""
+    if not quotes:
+        return
+    rows = [
+        {
+            "chain_id": chain_id,
+            "token": token,
+            "source": quote.source,
+            "taken_at": quote.as_of,
+            "price": quote.price,
+            "reason": quote.reason,
+        }
+        for quote in quotes
+    ]
+    await session.execute(insert(PricePoint).on_conflict_do_nothing(), rows)
+
+
+async def newest_of_markets(session: AsyncSession, chain_id: int, token: str) -> list[Quote]:
+    """The last quote of each market that still lists the token."""
+    statement = (
+        select(PricePoint)
+        .where(
+            PricePoint.chain_id == chain_id,
+            PricePoint.token == token,
+            PricePoint.source != AGREED,
+            PricePoint.taken_at > func.now() - MEMORY,
+        )
+        .ext(distinct_on(PricePoint.source))
+        .order_by(PricePoint.source, PricePoint.taken_at.desc())
+    )
+    return [
+        Quote(point.source, point.source, point.price, point.taken_at, point.reason)
+        for point in await session.scalars(statement)
+    ]
+
+
+async def history(
+    session: AsyncSession,
+    chain_id: int,
+    token: str,
+    *,
+    source: str,
+    since: datetime,
+    until: datetime,
+    step_s: int,
+    limit: int,
+) -> list[PricePoint]:
+    """The last point of each step of `step_s` seconds, oldest first."""
+    step = func.floor(func.extract("epoch", PricePoint.taken_at) / step_s)
+    statement = (
+        select(PricePoint)
+        .where(
+            PricePoint.chain_id == chain_id,
+            PricePoint.token == token,
+            PricePoint.source == source,
+            PricePoint.taken_at >= since,
+            PricePoint.taken_at < until,
+        )
+        .ext(distinct_on(step))
+        .order_by(step, PricePoint.taken_at.desc())
+        .limit(limit)
+    )
+    return list(await session.scalars(statement))

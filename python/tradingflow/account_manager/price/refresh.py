@@ -1,0 +1,77 @@
+"""Keeping prices: ask the markets, store what they say, and store what all sources agree on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from tradingflow.account_manager.price import points
+from tradingflow.account_manager.price.agreement import Quote
+from tradingflow.account_manager.price.book import MAX_TRADE_AGE, PriceBook
+from tradingflow.account_manager.price.markets import Market
+from tradingflow.account_manager.token import repository as tokens
+from tradingflow.core.clock import Clock
+from tradingflow.core.errors import TradingFlowError
+from tradingflow.core.logging import get_logger
+from tradingflow.db.engine import SessionFactory
+
+log = get_logger(__name__)
+
+# One agreed price a token and so many seconds, however often the job runs.
+STEP_S = 30
+# Markets are asked about so many registered tokens of a chain at most.
+MAX_TOKENS = 500
+
+
+class PriceRefresh:
+    """`markets` are those of each chain. Doing it again within a step stores nothing twice."""
+
+    def __init__(
+        self, book: PriceBook, markets: Mapping[int, Sequence[Market]], sessions: SessionFactory, clock: Clock
+    ) -> None:
+        self._book = book
+        self._markets = markets
+        self._sessions = sessions
+        self._clock = clock
+
+    async def run(self, chain_id: int) -> int:
+        """Refresh one chain; returns how many tokens have an agreed price. Raises DependencyUnavailable."""
+        quoted = await self._ask_markets(chain_id)
+        wanted = sorted({*quoted, *await self._book.pools[chain_id].tokens()})
+        agreed = [await self._agree(chain_id, token) for token in wanted]
+        return sum(agreed)
+
+    async def _ask_markets(self, chain_id: int) -> set[str]:
+        """Store what each market that answers says; the tokens any of them quotes."""
+        async with self._sessions() as session:
+            known = await tokens.worth_pricing(session, chain_id, MAX_TOKENS)
+        known = sorted({*known, *await self._book.pools[chain_id].tokens()})
+        answers = await asyncio.gather(*(self._ask(market, known) for market in self._markets.get(chain_id, ())))
+        async with self._sessions() as session, session.begin():
+            for answer in answers:
+                for token, quote in answer.items():
+                    await points.keep(session, chain_id, token, [quote])
+        return {token for answer in answers for token in answer}
+
+    async def _ask(self, market: Market, known: Sequence[str]) -> dict[str, Quote]:
+        """One market that is away leaves the others to speak; its last price ages meanwhile."""
+        try:
+            return await market.quotes(known)
+        except TradingFlowError as error:
+            log.warning("market not asked", market=market.name, code=error.code, detail=error.detail)
+            return {}
+
+    async def _agree(self, chain_id: int, token: str) -> bool:
+        agreed = await self._book.price(chain_id, token, MAX_TRADE_AGE)
+        step = floor_to_step(self._clock.now())
+        quote = Quote(points.AGREED, points.AGREED, agreed.price, step, agreed.reason)
+        async with self._sessions() as session, session.begin():
+            await points.keep(session, chain_id, token, [quote])
+        return agreed.price is not None
+
+
+def floor_to_step(moment: datetime) -> datetime:
+    """The beginning of the moment's step: a second run within it stores the same point, which is none."""
+    seconds = int(moment.timestamp())
+    return datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds - seconds % STEP_S)

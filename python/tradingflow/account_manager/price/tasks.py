@@ -1,0 +1,37 @@
+"""Celery's side of prices."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+from tradingflow.account_manager.celery_worker import app
+from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.core.errors import TradingFlowError
+from tradingflow.core.logging import get_logger
+
+log = get_logger(__name__)
+
+
+@app.task(name="price.refresh", ignore_result=True)
+def refresh() -> None:
+    """Ask all markets of all chains, by one process at a time."""
+    process = this_process()
+    process.run(_refresh(process))
+
+
+async def _refresh(process: ExecutorProcess) -> None:
+    async with process.alone("price.refresh") as alone:
+        if not alone:
+            return
+        for chain_id in process.chains:
+            await _refresh_one(process, chain_id)
+
+
+async def _refresh_one(process: ExecutorProcess, chain_id: int) -> None:
+    """The edge: what fails is said here, and the next tick tries again."""
+    try:
+        await process.price_refresh.run(chain_id)
+    except TradingFlowError as error:
+        log.warning("prices not refreshed", chain_id=chain_id, code=error.code, detail=error.detail)
+    except DBAPIError as error:
+        log.warning("prices not refreshed", chain_id=chain_id, error=error.orig)
