@@ -15,7 +15,9 @@ MAX_AGE = timedelta(seconds=60)
 
 def quote(source: str, price: str | None, *, age_s: int = 0, origin: str | None = None) -> Quote:
     as_of = NOW - timedelta(seconds=age_s)
-    return Quote(source, origin or source, None if price is None else Decimal(price), as_of, "down" if price is None else None)
+    return Quote(
+        source, origin or source, None if price is None else Decimal(price), as_of, "down" if price is None else None
+    )
 
 
 @pytest.mark.parametrize(
