@@ -66,7 +66,7 @@ async def test_pools_and_a_market_make_one_price_that_says_its_sources_and_their
     clock.advance_to(clock.now() + timedelta(seconds=7))
     body = (await alice.get(f"/price/{CHAIN_ID}/{token}")).json()
     assert [s["source"] for s in body["sources"]] == ["pool_spot", "pool_mean", "coingecko"]
-    assert Decimal("2003") < Decimal(body["price"]) < Decimal("2004")
+    assert Decimal(2003) < Decimal(body["price"]) < Decimal(2004)
     assert body["sources"][2]["age_s"] == 7
     assert body["age_s"] >= 7
 

@@ -20,7 +20,7 @@ OTHER = address_from_bytes(b"\x02" * 20)
         (None, None, None),
         ("USDC", "USD Coin", "imitation"),
         ("usdc", "USD Coin", "imitation"),
-        ("UЅDC", "USD Coin", "lookalike"),
+        ("U\u0405DC", "USD Coin", "lookalike"),
         ("aave-gift.com", "x", "link"),
         ("X", "see https://x.example", "link"),
         ("X", "Visit us to claim your 1000 USDC", "lure"),
