@@ -1,4 +1,4 @@
-"""The yardstick of `bench-api`: bare FastAPI and asyncpg, one query a request, no sign-in, no models."""
+"""The yardstick of `bench-api`: bare FastAPI and asyncpg, the platform's own query a request, no sign-in, no models."""
 
 from __future__ import annotations
 
@@ -14,20 +14,14 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from orjson import dumps
 
-ME = (
-    "SELECT u.id, u.created_at, w.address, w.created_at FROM users u JOIN wallets w ON w.user_id = u.id WHERE u.id = $1"
-)
-PORTFOLIO = (
-    "SELECT v.*, n.* FROM vaults v LEFT JOIN LATERAL (SELECT * FROM vault_valuations x WHERE x.vault_id = v.id"
-    " ORDER BY x.taken_at DESC LIMIT 1) n ON true WHERE v.user_id = $1 ORDER BY v.created_at, v.id"
-)
-TRADES = (
-    "SELECT t.*, f.flow_id, i.symbol, i.decimals, o.symbol, o.decimals FROM trades t JOIN flows f ON f.id = t.flow_pk"
-    " LEFT JOIN tokens i ON i.chain_id = t.chain_id AND i.address = t.token_in"
-    " LEFT JOIN tokens o ON o.chain_id = t.chain_id AND o.address = t.token_out"
-    " WHERE t.user_id = $1 ORDER BY t.created_at DESC, t.id DESC LIMIT 51"
-)
-POOL_SIZE = 20
+from tradingflow.account_manager.portfolio.repository import NEWEST
+from tradingflow.account_manager.trade.history import list_statement
+from tradingflow.account_manager.user.repository import USER_WITH_WALLETS
+from tradingflow.db.reads import PreparedRead
+
+# What the platform asks for a page of 50: the row too many tells that there is another page.
+TRADES_LIMIT = 51
+POOL_SIZE = 10
 
 
 def create_app(dsn: str, user_id: UUID) -> FastAPI:
@@ -39,21 +33,21 @@ def create_app(dsn: str, user_id: UUID) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
 
-    async def answer(query: str) -> Response:
-        rows = await app.state.pool.fetch(query, user_id)
+    async def answer(read: PreparedRead, *more: Any) -> Response:
+        rows = await app.state.pool.fetch(read.sql, user_id, *more)
         return Response(dumps([list(row.values()) for row in rows], default=_plain), media_type="application/json")
 
     @app.get("/users/me")
     async def me() -> Response:
-        return await answer(ME)
+        return await answer(USER_WITH_WALLETS)
 
     @app.get("/portfolio")
     async def portfolio() -> Response:
-        return await answer(PORTFOLIO)
+        return await answer(NEWEST)
 
     @app.get("/trades")
     async def trades() -> Response:
-        return await answer(TRADES)
+        return await answer(list_statement(frozenset()), TRADES_LIMIT)
 
     return app
 
@@ -69,5 +63,6 @@ if __name__ == "__main__":
         loop="uvloop",
         http="httptools",
         access_log=False,
-        log_level="warning",
+        log_config=None,
+        server_header=False,
     )

@@ -27,6 +27,8 @@ SEED = (
             {{"token": "0x00000000000000000000000000000000000000Bb", "symbol": "USD", "decimals": 6,
               "balance": "5000000", "amount": "5", "price": "1", "value": "5", "reason": null}}]'::jsonb, 2005
         FROM generate_series(1, $1) u, generate_series(1, 10) n""",
+    f"""INSERT INTO tokens (id, chain_id, address, symbol, name, decimals)
+        SELECT {_PK}, {BENCH_CHAIN}, {_ADDRESS}, 'TOK' || u, 'Token', 18 FROM generate_series(1, $1) u""",
 )
 TRADES = f"""INSERT INTO trades (id, user_id, flow_pk, version, cycle, node_id, chain_id, vault_address, router, path,
         token_in, token_out, amount_in, slippage_bps, status, amount_out, created_at, settled_at)

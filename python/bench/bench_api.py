@@ -1,7 +1,7 @@
 """`make bench-api`: signed-in requests to the Account Manager next to bare FastAPI and asyncpg with the same one query.
 
 Both run under the same uvicorn settings on the same database; rounds alternate between them and the median counts.
-Sizes by environment: USERS (10,000, with 100 trades each), SMALL_USERS (10), SECONDS (5), ROUNDS (3), CONNECTIONS (16).
+Sizes by environment: USERS (10,000, with 100 trades each), SMALL_USERS (10), SECONDS (4), ROUNDS (3), CONNECTIONS (16).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tradingflow.core.evm import address_from_bytes
 REPOSITORY = Path(__file__).resolve().parents[2]
 USERS = int(os.environ.get("USERS", "10000"))
 SMALL_USERS = int(os.environ.get("SMALL_USERS", "10"))
-SECONDS = float(os.environ.get("SECONDS", "5"))
+SECONDS = float(os.environ.get("SECONDS", "4"))
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "16"))
 ROUTES = {"users_me": "/users/me", "portfolio": "/portfolio", "trades": "/trades?limit=50"}

@@ -19,6 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from tradingflow.account_manager.json_text import plain_text
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address, parse_hash32
 from tradingflow.core.money import parse_base_units
@@ -48,12 +49,6 @@ def _rfc3339(value: object) -> object:
     if not isinstance(value, str) or not _DATE_AND_TIME.match(value):
         raise ValueError("must be a time like 2030-01-01T00:00:00Z")
     return value
-
-
-def _plain(value: Decimal) -> str:
-    """Without exponent and without trailing zeros."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 _ADDRESS_SCHEMA = WithJsonSchema(
@@ -86,7 +81,7 @@ Hash32Text = Annotated[str, _HASH_SCHEMA]
 BaseUnitsText = Annotated[int, PlainSerializer(str, return_type=str), _BASE_UNITS_SCHEMA]
 DecimalField = Annotated[
     Decimal,
-    PlainSerializer(_plain, return_type=str),
+    PlainSerializer(plain_text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$", "description": "exact decimal number"}),
 ]
 FIRST_YEAR, LAST_YEAR = 1970, 9000

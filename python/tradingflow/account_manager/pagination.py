@@ -17,8 +17,10 @@ from tradingflow.core.errors import InvalidInput
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=msgspec.Struct)
 
-Limit = Annotated[int, Query(ge=1, le=500, description="Items a page")]
-Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
+MAX_LIMIT = 500
+MAX_CURSOR_CHARS = 512
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items a page")]
+Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS, description="`next_cursor` of the page before")]
 
 
 class Page(ResponseModel, Generic[Item]):

@@ -18,16 +18,21 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.reads import ReadPool
 
 
 @dataclass(frozen=True)
 class Parts:
-    """`sessions` are transactions; `reads` run each statement by itself, for routes that change nothing."""
+    """`sessions` are transactions; `reads` run each statement by itself, for routes that change nothing.
+
+    `hot` is for what is read all the time.
+    """
 
     settings: AccountManagerSettings
     clock: Clock
     sessions: SessionFactory
     reads: SessionFactory
+    hot: ReadPool
     redis: Redis
     chains: dict[int, ChainClient]
     prices: PriceBook

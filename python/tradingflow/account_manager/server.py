@@ -19,6 +19,7 @@ from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.portfolio.endpoints import hot_router as hot_portfolio_router
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.book import PriceBook
@@ -26,7 +27,9 @@ from tradingflow.account_manager.price.endpoints import router as price_router
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.endpoints import router as token_router
 from tradingflow.account_manager.token.registry import TokenRegistry
+from tradingflow.account_manager.trade.endpoints import hot_router as hot_trade_router
 from tradingflow.account_manager.trade.endpoints import router as trade_router
+from tradingflow.account_manager.user.endpoints import hot_router as hot_user_router
 from tradingflow.account_manager.user.endpoints import router as user_router
 from tradingflow.account_manager.vault.endpoints import router as vault_router
 from tradingflow.chain.client import ChainClient
@@ -38,12 +41,17 @@ from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
+from tradingflow.db.reads import open_read_pool
 from tradingflow.messaging.broker import Broker
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve
 
 LANE = "account_manager"
+# Routes are looked through in this order: first what is asked for most.
 ROUTERS = (
+    hot_user_router,
+    hot_portfolio_router,
+    hot_trade_router,
     auth_router,
     user_router,
     token_router,
@@ -116,6 +124,7 @@ async def _wire(
         clock=clock,
         sessions=make_session_factory(engine),
         reads=reads,
+        hot=await stack.enter_async_context(open_read_pool(settings, application="account_manager_reads")),
         redis=redis,
         chains=chains,
         prices=prices,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from uuid import uuid4
 
 import structlog
@@ -130,8 +131,15 @@ class EdgeMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._app(scope, _limited(receive), send_with_headers)
         route = getattr(scope.get("route"), "path", "unmatched")
-        REQUESTS.labels(scope["method"], route, status).inc()
-        LATENCY.labels(scope["method"], route).observe(time.perf_counter() - started)
+        requests, latency = _meters(scope["method"], route, status)
+        requests.inc()
+        latency.observe(time.perf_counter() - started)
+
+
+@lru_cache(maxsize=1024)
+def _meters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Prometheus looks a series up under a lock at every call of `labels`."""
+    return REQUESTS.labels(method, route, status), LATENCY.labels(method, route)
 
 
 def _declared_length(scope: Scope) -> int:

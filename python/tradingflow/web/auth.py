@@ -21,12 +21,19 @@ class Authenticator(Protocol):
 
 
 async def current_user(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    if credentials is None:
+    """The bearer scheme is a dependency for the sake of the OpenAPI document."""
+    return await authenticated(request)
+
+
+async def authenticated(request: Request) -> Principal:
+    """The caller of a request. Raises Unauthenticated, or Forbidden for a key without the scope of its method."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not credential:
         raise Unauthenticated("missing_token", "send the access token as `Authorization: Bearer …`")
     authenticator: Authenticator = request.app.state.authenticator
-    principal = await authenticator.authenticate(credentials.credentials)
+    principal = await authenticator.authenticate(credential.strip())
     require_scope(principal, "read" if request.method in READING_METHODS else "trade")
     return principal
 

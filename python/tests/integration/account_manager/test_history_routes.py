@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session
+from tradingflow.account_manager.pagination import Page
+from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, Position
+from tradingflow.account_manager.trade.schemas import TradeResponse
+from tradingflow.account_manager.user.schemas import UserResponse
+from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.evm import address_from_bytes
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import ContractEvent, Flow, FlowVersion, Token, Trade, Vault
+from tradingflow.db.models import ContractEvent, Flow, FlowVersion, Token, Trade, Vault, VaultValuation
 
 VAULT = address_from_bytes(b"\x11" * 20)
 POOL = address_from_bytes(b"\x22" * 20)
@@ -193,3 +201,56 @@ async def test_tokens_are_found_by_symbol_name_and_address(alice: Session, sessi
     for text, expected in (("weth", [BASE, QUOTE]), ("wrapped", [BASE]), (BASE, [BASE]), ("%", []), ("100%", [QUOTE])):
         found = (await alice.get("/token/search", q=text)).json()
         assert [t["address"] for t in found] == expected, text
+
+
+def as_the_model_writes_it(model: Any, text_: str) -> Any:
+    """What the model would have sent for the same content; it refuses what it does not know."""
+    return json.loads(model.model_validate_json(text_, extra="forbid").model_dump_json())
+
+
+async def test_every_hot_answer_is_what_its_model_would_have_sent(
+    alice: Session,
+    flow: UUID,
+    sessions: SessionFactory,
+    clock: SimulatedClock,
+) -> None:
+    position = Position(
+        token=BASE,
+        symbol="BASE",
+        decimals=18,
+        balance=2 * 10**18,
+        amount=Decimal(2),
+        price=Decimal("1e-7"),
+        value=None,
+        reason="x",
+    )
+    async with sessions.begin() as session:
+        session.add(Token(chain_id=CHAIN_ID, address=BASE, symbol="BASE", name=None, decimals=18))
+        session.add(Token(chain_id=CHAIN_ID, address=QUOTE, symbol="USD", name=None, decimals=6))
+        odd = {"amount_in": 10**30, "amount_out": 1, "settled_at": clock.now(), "transaction_hash": "0x" + "ab" * 32}
+        failed = {"status": "failed", "amount_out": None, "failure_code": "x", "failure_detail": 'quote " and \u2028'}
+        session.add_all([trade(alice.user_id, flow, 1, **odd), trade(alice.user_id, flow, 2, **failed)])
+        vault = (await session.scalars(select(Vault))).one()
+        session.add(
+            VaultValuation(
+                vault_id=vault.id,
+                taken_at=clock.now() + timedelta(microseconds=1),
+                block_number=7,
+                quote_token=QUOTE,
+                quote_symbol="USD",
+                positions=[position.model_dump(mode="json")],
+                value=None,
+                reason="x: y",
+            )
+        )
+    models: dict[str, Any] = {
+        "/users/me": UserResponse,
+        "/portfolio": PortfolioResponse,
+        "/trades": Page[TradeResponse],
+    }
+    for path, model in models.items():
+        answer = await alice.get(path)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == as_the_model_writes_it(model, answer.text), path
+    assert (await alice.get("/trades")).json()["items"][1]["price"] == "0.000000000000000001"
+    assert (await alice.get("/portfolio")).json()["vaults"][0]["positions"][0]["price"] == "0.0000001"

@@ -23,6 +23,7 @@ PUBLIC = {
     ("GET", "/token/chain/{chain_id}"),
     ("GET", "/evm/vaults/{chain_id}/operator"),
     ("GET", "/price/{chain_id}/{token}"),
+    ("GET", "/price/{chain_id}/{token}/history"),
     ("POST", "/price/{chain_id}/batch"),
 }
 BODIES: dict[str, Any] = {

@@ -7,21 +7,26 @@ from fastapi import APIRouter, Query
 
 from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import Moment
+from tradingflow.account_manager.hot_route import HotRoute
+from tradingflow.account_manager.json_text import encode
 from tradingflow.account_manager.portfolio import service
 from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, ValuePoint
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/portfolio", tags=["portfolio"], responses=error_responses(401, 403, 429, 503))
+hot_router = APIRouter(
+    route_class=HotRoute, prefix="/portfolio", tags=["portfolio"], responses=error_responses(401, 403, 429, 503)
+)
 
 DEFAULT_RANGE = timedelta(days=7)
 DAY_S = 86_400
 
 
-@router.get("")
-async def read_portfolio(user: CurrentUser, parts: TheParts, session: Reads) -> PortfolioResponse:
+@hot_router.get("", response_model=PortfolioResponse)
+async def read_portfolio(user: CurrentUser, parts: TheParts) -> bytes:
     """Balances and values of all the caller's vaults, at most a few seconds old: see `as_of`."""
-    return await service.value_all(session, parts, user.user_id)
+    return encode(await service.value_all(parts, user.user_id))
 
 
 @router.get("/history")

@@ -6,32 +6,40 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Row, func, select, true
+import asyncpg
+from sqlalchemy import Row, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
 from tradingflow.db.models import Vault, VaultValuation
+from tradingflow.db.reads import PreparedRead, ReadPool
 
 
-async def newest(session: AsyncSession, user_id: UUID) -> Sequence[Row[Vault, VaultValuation | None]]:
-    """Each of the user's vaults, oldest first, with its newest valuation."""
+def _newest() -> PreparedRead:
     last = (
         select(VaultValuation)
         .where(VaultValuation.vault_id == Vault.id)
         .order_by(VaultValuation.taken_at.desc())
-        .limit(1)
+        .limit(literal_column("1"))
         .lateral()
     )
-    valuation = aliased(VaultValuation, last)
+    columns = ("block_number", "taken_at", "quote_token", "quote_symbol", "positions", "value", "reason")
     statement = (
-        select(Vault, valuation)
+        select(Vault.chain_id, Vault.address, *(last.c[name] for name in columns))
         .outerjoin(last, true())
-        .where(Vault.user_id == user_id)
+        .where(Vault.user_id == bindparam("user_id"))
         .order_by(Vault.created_at, Vault.id)
     )
-    return (await session.execute(statement)).all()
+    return PreparedRead(statement)
+
+
+NEWEST = _newest()
+
+
+async def newest(reads: ReadPool, user_id: UUID) -> list[asyncpg.Record]:
+    """Each of the user's vaults, oldest first, with its newest valuation; that is NULL before the first."""
+    return await reads.fetch(NEWEST, user_id=user_id)
 
 
 async def valued_longest_ago(

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.account_manager.json_text import address_text, plain_text
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio import repository
-from tradingflow.account_manager.portfolio.schemas import (
-    ChainTotal,
-    PortfolioResponse,
-    Position,
-    ValuePoint,
-    VaultPortfolio,
-)
+from tradingflow.account_manager.portfolio.schemas import ValuePoint, VaultPortfolio
 from tradingflow.account_manager.portfolio.valuation import exact_sum
+from tradingflow.account_manager.vault.service import own_vault
 from tradingflow.core.errors import InvalidInput
-from tradingflow.db.models import Vault, VaultValuation
+from tradingflow.core.evm import address_from_bytes
+from tradingflow.db.models import Vault
 
 # A front end that polls shall not make every poll a dozen calls to the chain.
 MAX_AGE = timedelta(seconds=5)
 MAX_POINTS = 5_000
 
 
-async def value_all(reads: AsyncSession, parts: Parts, user_id: UUID) -> PortfolioResponse:
-    """Every vault of a user, from valuations of the last MAX_AGE; older ones are taken anew and kept."""
+async def value_all(parts: Parts, user_id: UUID) -> dict[str, Any]:
+    """Every vault of a user, from valuations of the last MAX_AGE; older ones are taken anew and kept.
+
+    Ready for JSON, as PortfolioResponse describes it.
+    """
     since = parts.clock.now() - MAX_AGE
     valued = []
-    for vault, stored in await repository.newest(reads, user_id):
-        if stored is not None and stored.taken_at > since:
-            valued.append(_from_stored(vault, stored))
+    for row in await repository.newest(parts.hot, user_id):
+        if row["taken_at"] is not None and row["taken_at"] > since:
+            valued.append(_from_stored(row))
         else:
-            async with parts.sessions() as session, session.begin():
-                valued.append(await value_vault(session, parts, vault))
-    return PortfolioResponse(vaults=valued, totals=_totals(valued))
+            valued.append((await _value_anew(parts, user_id, row)).model_dump(mode="json"))
+    return {"vaults": valued, "totals": _totals(valued)}
+
+
+async def _value_anew(parts: Parts, user_id: UUID, row: Mapping[str, Any]) -> VaultPortfolio:
+    async with parts.sessions() as session, session.begin():
+        address = address_from_bytes(row["address"])
+        vault = await own_vault(session, user_id, row["chain_id"], address)
+        return await value_vault(session, parts, vault)
 
 
 async def history(
@@ -60,18 +69,19 @@ async def history(
     ]
 
 
-def _from_stored(vault: Vault, stored: VaultValuation) -> VaultPortfolio:
-    return VaultPortfolio(
-        chain_id=vault.chain_id,
-        vault=vault.address,
-        block_number=stored.block_number,
-        as_of=stored.taken_at,
-        quote_token=stored.quote_token,
-        quote_symbol=stored.quote_symbol,
-        positions=[Position.model_validate(position) for position in stored.positions],
-        value=stored.value,
-        reason=stored.reason,
-    )
+def _from_stored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Positions are stored as they are shown, and go out as they came in."""
+    return {
+        "chain_id": row["chain_id"],
+        "vault": address_text(row["address"]),
+        "block_number": row["block_number"],
+        "as_of": row["taken_at"],
+        "quote_token": address_text(row["quote_token"]),
+        "quote_symbol": row["quote_symbol"],
+        "positions": orjson.Fragment(row["positions"]),
+        "value": None if row["value"] is None else plain_text(row["value"]),
+        "reason": row["reason"],
+    }
 
 
 async def value_vault(session: AsyncSession, parts: Parts, vault: Vault) -> VaultPortfolio:
@@ -81,18 +91,19 @@ async def value_vault(session: AsyncSession, parts: Parts, vault: Vault) -> Vaul
     return valued
 
 
-def _totals(valued: list[VaultPortfolio]) -> list[ChainTotal]:
-    totals = []
-    for _, group in groupby(sorted(valued, key=lambda v: v.chain_id), key=lambda v: v.chain_id):
-        members = list(group)
-        unknown = next((v.reason for v in members if v.value is None), None)
-        totals.append(
-            ChainTotal(
-                chain_id=members[0].chain_id,
-                quote_token=members[0].quote_token,
-                quote_symbol=members[0].quote_symbol,
-                value=None if unknown else exact_sum(v.value for v in members if v.value is not None),
-                reason=unknown,
-            )
-        )
-    return totals
+def _totals(valued: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    by_chain: dict[int, list[Mapping[str, Any]]] = {}
+    for vault in valued:
+        by_chain.setdefault(vault["chain_id"], []).append(vault)
+    return [_total(chain_id, by_chain[chain_id]) for chain_id in sorted(by_chain)]
+
+
+def _total(chain_id: int, vaults: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    unknown = next((vault["reason"] for vault in vaults if vault["value"] is None), None)
+    return {
+        "chain_id": chain_id,
+        "quote_token": vaults[0]["quote_token"],
+        "quote_symbol": vaults[0]["quote_symbol"],
+        "value": None if unknown else plain_text(exact_sum(Decimal(vault["value"]) for vault in vaults)),
+        "reason": unknown,
+    }

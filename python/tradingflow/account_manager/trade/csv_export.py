@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from tradingflow.account_manager.trade import history
 from tradingflow.account_manager.trade.schemas import TradeResponse
-from tradingflow.db.engine import SessionFactory
+from tradingflow.db.reads import ReadPool
 
 ROWS_A_READ = 500
 COLUMNS = tuple(TradeResponse.model_fields)
@@ -17,28 +19,27 @@ COLUMNS = tuple(TradeResponse.model_fields)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-async def export(reads: SessionFactory, user_id: UUID, wanted: history.TradeFilter) -> AsyncIterator[str]:
+async def export(reads: ReadPool, user_id: UUID, wanted: history.TradeFilter) -> AsyncIterator[str]:
     """The header, then every trade the filter lets through, newest first."""
     yield _lines([COLUMNS])
     cursor: str | None = None
     while True:
-        async with reads() as session:
-            page = await history.list_trades(session, user_id, wanted, cursor, ROWS_A_READ)
-        yield _lines([_cells(trade) for trade in page.items])
+        page = await history.list_trades(reads, user_id, wanted, cursor, ROWS_A_READ)
+        yield _lines([[_cell(item[name]) for name in COLUMNS] for item in page.items])
         if (cursor := page.next_cursor) is None:
             return
 
 
-def _cells(trade: TradeResponse) -> list[str]:
-    values = trade.model_dump(mode="json")
-    return ["" if values[name] is None else _harmless(str(values[name])) for name in COLUMNS]
-
-
-def _harmless(text: str) -> str:
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    text = str(value)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
-def _lines(rows: list[list[str]] | list[tuple[str, ...]]) -> str:
+def _lines(rows: Sequence[Sequence[str]]) -> str:
     out = io.StringIO()
     csv.writer(out).writerows(rows)
     return out.getvalue()

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
-from tradingflow.account_manager.dependencies import Reads, TheParts
-from tradingflow.account_manager.fields import ChainId, EvmAddressField, Hash32Field, Moment
-from tradingflow.account_manager.pagination import Cursor, Limit, Page
+from tradingflow.account_manager.dependencies import TheParts
+from tradingflow.account_manager.fields import ChainId, EvmAddressField, Hash32Field, Moment, RequestModel
+from tradingflow.account_manager.hot_route import HotRoute
+from tradingflow.account_manager.json_text import encode
+from tradingflow.account_manager.pagination import MAX_CURSOR_CHARS, MAX_LIMIT, Page
 from tradingflow.account_manager.trade import csv_export, history
 from tradingflow.account_manager.trade.schemas import TradeResponse
 from tradingflow.web.auth import CurrentUser
@@ -17,39 +20,51 @@ from tradingflow.web.errors import error_responses
 NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
 
 router = APIRouter(prefix="/trades", tags=["trades"], responses=error_responses(401, 403, 429))
+hot_router = APIRouter(
+    route_class=HotRoute, prefix="/trades", tags=["trades"], responses=error_responses(401, 403, 429)
+)
 
 
-async def _filter(
-    flow_id: Annotated[str | None, Query(max_length=256, pattern=NO_CONTROL_CHARACTERS)] = None,
-    chain_id: Annotated[ChainId | None, Query()] = None,
-    vault: Annotated[EvmAddressField | None, Query()] = None,
-    status: Annotated[Literal["requested", "submitted", "completed", "failed"] | None, Query()] = None,
-    created_from: Annotated[Moment | None, Query(description="Inclusive")] = None,
-    created_to: Annotated[Moment | None, Query(description="Exclusive")] = None,
-) -> history.TradeFilter:
-    return history.TradeFilter(flow_id, chain_id, vault, status, created_from, created_to)
+class TradeQuery(RequestModel):
+    """All that is given must hold."""
+
+    flow_id: str | None = Field(default=None, max_length=256, pattern=NO_CONTROL_CHARACTERS)
+    chain_id: ChainId | None = None
+    vault: EvmAddressField | None = None
+    token: EvmAddressField | None = Field(default=None, description="Sold or bought")
+    status: Literal["requested", "submitted", "completed", "failed"] | None = None
+    created_from: Moment | None = Field(default=None, description="Inclusive")
+    created_to: Moment | None = Field(default=None, description="Exclusive")
+
+    def wanted(self) -> history.TradeFilter:
+        return history.TradeFilter(
+            self.flow_id, self.chain_id, self.vault, self.token, self.status, self.created_from, self.created_to
+        )
 
 
-Wanted = Annotated[history.TradeFilter, Depends(_filter)]
+class TradeListQuery(TradeQuery):
+    cursor: str | None = Field(
+        default=None, max_length=MAX_CURSOR_CHARS, description="`next_cursor` of the page before"
+    )
+    limit: int = Field(default=50, ge=1, le=MAX_LIMIT, description="Items a page")
 
 
-@router.get("")
-async def list_trades(
-    user: CurrentUser, session: Reads, wanted: Wanted, cursor: Cursor = None, limit: Limit = 50
-) -> Page[TradeResponse]:
+@hot_router.get("", response_model=Page[TradeResponse])
+async def list_trades(user: CurrentUser, parts: TheParts, query: Annotated[TradeListQuery, Query()]) -> bytes:
     """The caller's trades, newest first."""
-    return await history.list_trades(session, user.user_id, wanted, cursor, limit)
+    page = await history.list_trades(parts.hot, user.user_id, query.wanted(), query.cursor, query.limit)
+    return encode({"items": page.items, "next_cursor": page.next_cursor})
 
 
 @router.get("/export", response_class=StreamingResponse, responses={200: {"content": {"text/csv": {}}}})
-async def export_trades(user: CurrentUser, parts: TheParts, wanted: Wanted) -> StreamingResponse:
+async def export_trades(user: CurrentUser, parts: TheParts, query: Annotated[TradeQuery, Query()]) -> StreamingResponse:
     """The caller's trades as CSV, newest first; the columns are the fields of a trade."""
-    rows = csv_export.export(parts.reads, user.user_id, wanted)
+    rows = csv_export.export(parts.hot, user.user_id, query.wanted())
     headers = {"Content-Disposition": 'attachment; filename="trades.csv"'}
     return StreamingResponse(rows, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/{trade_id}", responses=error_responses(404))
-async def read_trade(trade_id: Hash32Field, user: CurrentUser, session: Reads) -> TradeResponse:
+async def read_trade(trade_id: Hash32Field, user: CurrentUser, parts: TheParts) -> TradeResponse:
     """One trade."""
-    return await history.read_trade(session, user.user_id, trade_id)
+    return TradeResponse.model_validate(await history.read_trade(parts.hot, user.user_id, trade_id))

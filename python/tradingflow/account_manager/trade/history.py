@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, localcontext
-from typing import TypeAlias
+from decimal import Context, Decimal
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Text, bindparam, cast, select, tuple_
 from sqlalchemy.orm import aliased
 
-from tradingflow.account_manager.pagination import Page, cut, decode_cursor, encode_cursor
-from tradingflow.account_manager.trade.schemas import TradeResponse
+from tradingflow.account_manager.json_text import address_text, hash_text, plain_text
+from tradingflow.account_manager.pagination import cut, decode_cursor, encode_cursor
 from tradingflow.core.errors import NotFound
 from tradingflow.core.evm import parse_hash32
-from tradingflow.core.money import to_human
 from tradingflow.db.models import Flow, Token, Trade
+from tradingflow.db.reads import PreparedRead, ReadPool
 
-_In = aliased(Token)
-_Out = aliased(Token)
 # Prices are for people and for comparing with a market; amounts carry the exact figures.
-PRICE_DIGITS = 28
-TradeRow: TypeAlias = Row[Trade, str, str | None, int | None, str | None, int | None]
-TradeSelect: TypeAlias = Select[Trade, str, str | None, int | None, str | None, int | None]
+_PRICES = Context(prec=28)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class TradeFilter:
     flow_id: str | None = None
     chain_id: int | None = None
     vault: str | None = None
+    token: str | None = None
     status: str | None = None
     created_from: datetime | None = None
     created_to: datetime | None = None
@@ -45,99 +44,156 @@ class TradeCursor(msgspec.Struct, frozen=True):
     id: str
 
 
-async def list_trades(
-    session: AsyncSession, user_id: UUID, wanted: TradeFilter, cursor: str | None, limit: int
-) -> Page[TradeResponse]:
+@dataclass(frozen=True)
+class TradePage:
+    """`items` are ready for JSON, as TradeResponse describes them."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+async def list_trades(reads: ReadPool, user_id: UUID, wanted: TradeFilter, cursor: str | None, limit: int) -> TradePage:
     """Newest first."""
+    values = {name: value for name, value in vars(wanted).items() if value is not None}
     key = decode_cursor(cursor, TradeCursor)
-    rows, more = cut(await _find(session, user_id, wanted, key, limit + 1), limit)
-    last: Trade | None = rows[-1][0] if more else None
-    return Page(
-        items=[_response(row) for row in rows],
-        next_cursor=encode_cursor(TradeCursor(last.created_at, last.id)) if last else None,
-    )
+    if key is not None:
+        values |= {"after_time": key.created_at, "after_id": parse_hash32(key.id)}
+    read = list_statement(frozenset(values))
+    rows, more = cut(await reads.fetch(read, user_id=user_id, limit=limit + 1, **values), limit)
+    last = TradeCursor(rows[-1]["created_at"], "0x" + rows[-1]["id"].hex()) if more else None
+    return TradePage([_item(row) for row in rows], encode_cursor(last) if last else None)
 
 
-async def read_trade(session: AsyncSession, user_id: UUID, trade_id: str) -> TradeResponse:
-    row = (await session.execute(_joined(user_id).where(Trade.id == trade_id))).one_or_none()
-    if row is None:
+async def read_trade(reads: ReadPool, user_id: UUID, trade_id: str) -> dict[str, Any]:
+    rows = await reads.fetch(_one_statement(), user_id=user_id, id=trade_id)
+    if not rows:
         raise NotFound("trade", trade_id)
-    return _response(row)
+    return _item(rows[0])
 
 
-async def _find(
-    session: AsyncSession, user_id: UUID, wanted: TradeFilter, after: TradeCursor | None, limit: int
-) -> list[TradeRow]:
-    statement = _joined(user_id).order_by(Trade.created_at.desc(), Trade.id.desc()).limit(limit)
-    for condition in _conditions(wanted):
-        statement = statement.where(condition)
-    if after is not None:
-        place = (after.created_at, parse_hash32(after.id))
+@lru_cache
+def list_statement(given: frozenset[str]) -> PreparedRead:
+    """The statement for the filters that are given: one that left conditions open would be planned for none of them."""
+    statement = _joined().order_by(Trade.created_at.desc(), Trade.id.desc()).limit(bindparam("limit"))
+    conditions = {
+        "flow_id": Flow.flow_id == bindparam("flow_id"),
+        "chain_id": Trade.chain_id == bindparam("chain_id"),
+        "vault": Trade.vault_address == bindparam("vault"),
+        "token": (Trade.token_in == bindparam("token")) | (Trade.token_out == bindparam("token")),
+        "status": Trade.status == bindparam("status"),
+        "created_from": Trade.created_at >= bindparam("created_from"),
+        "created_to": Trade.created_at < bindparam("created_to"),
+    }
+    statement = statement.where(*(condition for name, condition in conditions.items() if name in given))
+    if "after_id" in given:
+        place = tuple_(bindparam("after_time", type_=Trade.created_at.type), bindparam("after_id", type_=Trade.id.type))
         statement = statement.where(tuple_(Trade.created_at, Trade.id) < place)
-    return list((await session.execute(statement)).all())
+    return PreparedRead(statement)
 
 
-def _joined(user_id: UUID) -> TradeSelect:
+@lru_cache
+def _one_statement() -> PreparedRead:
+    return PreparedRead(_joined().where(Trade.id == bindparam("id")))
+
+
+def _joined() -> Any:
+    """Amounts as text: they are shown as they are, and reading NUMERIC is dear."""
+    token_in, token_out = aliased(Token), aliased(Token)
     return (
-        select(Trade, Flow.flow_id, _In.symbol, _In.decimals, _Out.symbol, _Out.decimals)
-        .join(Flow, Flow.id == Trade.flow_pk)
-        .outerjoin(_In, (_In.chain_id == Trade.chain_id) & (_In.address == Trade.token_in))
-        .outerjoin(_Out, (_Out.chain_id == Trade.chain_id) & (_Out.address == Trade.token_out))
-        .where(Trade.user_id == user_id)
-    )
-
-
-def _conditions(wanted: TradeFilter) -> list[ColumnElement[bool]]:
-    conditions = [
-        column == value
-        for column, value in (
-            (Flow.flow_id, wanted.flow_id),
-            (Trade.chain_id, wanted.chain_id),
-            (Trade.vault_address, wanted.vault),
-            (Trade.status, wanted.status),
+        select(
+            Trade.id,
+            Flow.flow_id,
+            Trade.version,
+            Trade.cycle,
+            Trade.node_id,
+            Trade.chain_id,
+            Trade.vault_address,
+            Trade.router,
+            Trade.token_in,
+            Trade.token_out,
+            token_in.symbol.label("symbol_in"),
+            token_out.symbol.label("symbol_out"),
+            cast(Trade.amount_in, Text).label("amount_in"),
+            cast(Trade.min_amount_out, Text).label("min_amount_out"),
+            cast(Trade.amount_out, Text).label("amount_out"),
+            Trade.slippage_bps,
+            Trade.status,
+            Trade.transaction_hash,
+            Trade.block_number,
+            Trade.failure_code,
+            Trade.failure_detail,
+            Trade.created_at,
+            Trade.settled_at,
+            token_in.decimals.label("decimals_in"),
+            token_out.decimals.label("decimals_out"),
         )
-        if value is not None
-    ]
-    if wanted.created_from is not None:
-        conditions.append(Trade.created_at >= wanted.created_from)
-    if wanted.created_to is not None:
-        conditions.append(Trade.created_at < wanted.created_to)
-    return conditions
-
-
-def _response(row: TradeRow) -> TradeResponse:
-    trade, flow_id, symbol_in, decimals_in, symbol_out, decimals_out = row
-    return TradeResponse(
-        id=trade.id,
-        flow_id=flow_id,
-        version=trade.version,
-        cycle=trade.cycle,
-        node_id=trade.node_id,
-        chain_id=trade.chain_id,
-        vault_address=trade.vault_address,
-        router=trade.router,
-        token_in=trade.token_in,
-        token_out=trade.token_out,
-        token_in_symbol=symbol_in,
-        token_out_symbol=symbol_out,
-        amount_in=trade.amount_in,
-        min_amount_out=trade.min_amount_out,
-        amount_out=trade.amount_out,
-        slippage_bps=trade.slippage_bps,
-        status=trade.status,
-        price=_price(trade, decimals_in, decimals_out),
-        transaction_hash=trade.transaction_hash,
-        block_number=trade.block_number,
-        failure_code=trade.failure_code,
-        failure_detail=trade.failure_detail,
-        created_at=trade.created_at,
-        settled_at=trade.settled_at,
+        .join(Flow, Flow.id == Trade.flow_pk)
+        .outerjoin(token_in, (token_in.chain_id == Trade.chain_id) & (token_in.address == Trade.token_in))
+        .outerjoin(token_out, (token_out.chain_id == Trade.chain_id) & (token_out.address == Trade.token_out))
+        .where(Trade.user_id == bindparam("user_id"))
     )
 
 
-def _price(trade: Trade, decimals_in: int | None, decimals_out: int | None) -> Decimal | None:
-    if trade.amount_out is None or decimals_in is None or decimals_out is None:
+def _item(row: asyncpg.Record | Sequence[Any]) -> dict[str, Any]:
+    (
+        trade_id,
+        flow_id,
+        version,
+        cycle,
+        node_id,
+        chain_id,
+        vault,
+        router,
+        token_in,
+        token_out,
+        symbol_in,
+        symbol_out,
+        amount_in,
+        min_amount_out,
+        amount_out,
+        slippage_bps,
+        status,
+        transaction_hash,
+        block_number,
+        failure_code,
+        failure_detail,
+        created_at,
+        settled_at,
+        decimals_in,
+        decimals_out,
+    ) = row
+    return {
+        "id": hash_text(trade_id),
+        "flow_id": flow_id,
+        "version": version,
+        "cycle": cycle,
+        "node_id": node_id,
+        "chain_id": chain_id,
+        "vault_address": address_text(vault),
+        "router": address_text(router),
+        "token_in": address_text(token_in),
+        "token_out": address_text(token_out),
+        "token_in_symbol": symbol_in,
+        "token_out_symbol": symbol_out,
+        "amount_in": amount_in,
+        "min_amount_out": min_amount_out,
+        "amount_out": amount_out,
+        "slippage_bps": slippage_bps,
+        "status": status,
+        "price": _price(amount_in, decimals_in, amount_out, decimals_out),
+        "transaction_hash": hash_text(transaction_hash),
+        "block_number": block_number,
+        "failure_code": failure_code,
+        "failure_detail": failure_detail,
+        "created_at": created_at,
+        "settled_at": settled_at,
+    }
+
+
+def _price(amount_in: str, decimals_in: int | None, amount_out: str | None, decimals_out: int | None) -> str | None:
+    if amount_out is None or decimals_in is None or decimals_out is None:
         return None
-    with localcontext() as context:
-        context.prec = PRICE_DIGITS
-        return to_human(trade.amount_out, decimals_out) / to_human(trade.amount_in, decimals_in)
+    price = _PRICES.divide(Decimal(amount_out), Decimal(amount_in))
+    if decimals_in != decimals_out:
+        price = price.scaleb(decimals_in - decimals_out, _PRICES)
+    return plain_text(price)

@@ -7,6 +7,8 @@ from fastapi import APIRouter, Response
 
 from tradingflow.account_manager.auth.schemas import NonceResponse
 from tradingflow.account_manager.dependencies import AccountHolder, Reads, TheParts, Transaction
+from tradingflow.account_manager.hot_route import HotRoute
+from tradingflow.account_manager.json_text import encode
 from tradingflow.account_manager.user import repository, service
 from tradingflow.account_manager.user.preferences import Preferences, PreferencesPatch
 from tradingflow.account_manager.user.schemas import (
@@ -25,14 +27,17 @@ from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/users/me", tags=["account"], responses=error_responses(401, 403, 429))
+hot_router = APIRouter(
+    route_class=HotRoute, prefix="/users/me", tags=["account"], responses=error_responses(401, 403, 429)
+)
 _CONFLICT = error_responses(409)
 _NOT_FOUND = error_responses(404)
 
 
-@router.get("")
-async def read_me(user: CurrentUser, session: Reads) -> UserResponse:
+@hot_router.get("", response_model=UserResponse)
+async def read_me(user: CurrentUser, parts: TheParts) -> bytes:
     """The account of the caller and its wallets."""
-    return await service.read_account(session, user)
+    return encode(await service.read_account(parts.hot, user))
 
 
 @router.delete("", status_code=204, responses=_CONFLICT)
@@ -43,15 +48,16 @@ async def delete_me(body: DeleteAccountRequest, user: AccountHolder, parts: TheP
 
 
 @router.get("/export")
-async def export_me(user: AccountHolder, session: Transaction) -> dict[str, Any]:
+async def export_me(user: AccountHolder, parts: TheParts, session: Transaction) -> dict[str, Any]:
     """A copy of everything kept for the account; secrets are left out."""
-    return await service.export_account(session, user)
+    return await service.export_account(session, parts.hot, user)
 
 
 @router.get("/wallets")
-async def list_wallets(user: CurrentUser, session: Reads) -> list[WalletResponse]:
+async def list_wallets(user: CurrentUser, parts: TheParts) -> list[WalletResponse]:
     """The account's wallets, oldest first. Each can sign in, and own vaults."""
-    return (await service.read_account(session, user)).wallets
+    account = await service.read_account(parts.hot, user)
+    return UserResponse.model_validate(account).wallets
 
 
 @router.post("/wallets/nonce")

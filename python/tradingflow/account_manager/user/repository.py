@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, select
+import asyncpg
+from sqlalchemy import Row, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,17 +22,19 @@ from tradingflow.db.models import (
     VaultDeployment,
     Wallet,
 )
+from tradingflow.db.reads import PreparedRead, ReadPool
+
+USER_WITH_WALLETS = PreparedRead(
+    select(User.created_at, Wallet.address, Wallet.created_at.label("linked_at"))
+    .join(Wallet, Wallet.user_id == User.id)
+    .where(User.id == bindparam("user_id"))
+    .order_by(Wallet.created_at)
+)
 
 
-async def user_with_wallets(session: AsyncSession, user_id: UUID) -> Sequence[Row[User, Wallet]]:
-    """(user, wallet) rows, oldest wallet first; empty when the account is gone."""
-    statement = (
-        select(User, Wallet)
-        .join(Wallet, Wallet.user_id == User.id)
-        .where(User.id == user_id)
-        .order_by(Wallet.created_at)
-    )
-    return (await session.execute(statement)).all()
+async def user_with_wallets(reads: ReadPool, user_id: UUID) -> list[asyncpg.Record]:
+    """(account made at, wallet's address, linked at), oldest wallet first; empty when the account is gone."""
+    return await reads.fetch(USER_WITH_WALLETS, user_id=user_id)
 
 
 async def wallet_addresses(session: AsyncSession, user_id: UUID) -> frozenset[str]:

@@ -7,30 +7,32 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.account_manager.json_text import address_text
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.user import repository
 from tradingflow.account_manager.user.preferences import SCHEMA_VERSION, Preferences, PreferencesPatch, merge, upgrade
-from tradingflow.account_manager.user.schemas import CredentialRequest, UserResponse, WalletResponse
+from tradingflow.account_manager.user.schemas import CredentialRequest
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from tradingflow.db.models import Credential
+from tradingflow.db.reads import ReadPool
 
 MAX_CREDENTIALS = 100
 MAX_EXPORTED_TRADES = 100_000
 
 
-async def read_account(session: AsyncSession, principal: Principal) -> UserResponse:
-    """Raises Unauthenticated when the account of a still valid token was deleted."""
-    rows = await repository.user_with_wallets(session, principal.user_id)
+async def read_account(reads: ReadPool, principal: Principal) -> dict[str, Any]:
+    """As UserResponse describes it. Raises Unauthenticated when the account of a still valid token was deleted."""
+    rows = await repository.user_with_wallets(reads, principal.user_id)
     if not rows:
         raise Unauthenticated("account_gone", "the account of this access token no longer exists")
-    return UserResponse(
-        id=principal.user_id,
-        wallet=principal.wallet,
-        wallets=[WalletResponse.model_validate(wallet) for _, wallet in rows],
-        created_at=rows[0][0].created_at,
-    )
+    return {
+        "id": str(principal.user_id),
+        "wallet": principal.wallet,
+        "wallets": [{"address": address_text(address), "created_at": linked_at} for _, address, linked_at in rows],
+        "created_at": rows[0][0],
+    }
 
 
 async def read_preferences(session: AsyncSession, user_id: UUID) -> Preferences:
@@ -78,13 +80,13 @@ async def delete_account(session: AsyncSession, parts: Parts, principal: Princip
     await repository.delete_user(session, principal.user_id)
 
 
-async def export_account(session: AsyncSession, principal: Principal) -> dict[str, Any]:
+async def export_account(session: AsyncSession, reads: ReadPool, principal: Principal) -> dict[str, Any]:
     """Everything kept about the account, secrets left out. Amounts are base units as strings."""
     user_id = principal.user_id
-    account = await read_account(session, principal)
+    account = await read_account(reads, principal)
     preferences = await read_preferences(session, user_id)
     return {
-        "account": account.model_dump(mode="json"),
+        "account": account,
         "preferences": preferences.model_dump(mode="json"),
         "credentials": [
             {"name": c.name, "created_at": c.created_at} for c in await repository.credentials(session, user_id)
