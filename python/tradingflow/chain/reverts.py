@@ -45,11 +45,16 @@ def explain_revert(data: bytes) -> tuple[str, str]:
     return "reverted", f"the contract reverted with the unknown error 0x{selector.hex()}"
 
 
+def explain_error(name: str, **values: object) -> tuple[str, str]:
+    """(code, detail) of a custom error by name, its arguments in order; addresses as lower-case hex."""
+    named = ", ".join(f"{argument} {_shown(value)}" for argument, value in values.items())
+    words = _words(name)
+    return "_".join(words), f"the contract refused, {' '.join(words)}" + (f": {named}" if named else "")
+
+
 def _explain_custom(error: dict[str, Any], arguments: bytes) -> tuple[str, str]:
     values = decode([i["type"] for i in error["inputs"]], arguments)
-    named = ", ".join(f"{i['name']} {_shown(v)}" for i, v in zip(error["inputs"], values, strict=True))
-    words = _words(error["name"])
-    return "_".join(words), f"the contract refused, {' '.join(words)}" + (f": {named}" if named else "")
+    return explain_error(error["name"], **{i["name"]: v for i, v in zip(error["inputs"], values, strict=True)})
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,19 @@
+"""Real Uniswap pools that tests fill with liquidity and swap against at will."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from web3 import AsyncHTTPProvider, AsyncWeb3
+
+from devstack.anvil import Anvil
+from devstack.uniswap import Artifacts, Deployer
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+@pytest.fixture
+async def deployer(anvil: Anvil) -> AsyncIterator[Deployer]:
+    web3 = AsyncWeb3(AsyncHTTPProvider(anvil.url))
+    yield Deployer(web3, Artifacts(REPOSITORY), (await web3.eth.accounts)[0])
+    await web3.provider.disconnect()
