@@ -4,6 +4,7 @@ from tradingflow.py_worker.kit import Node, NodeContext, NodeInputs, NodeOutputs
 """
 
 from tradingflow.outbound.client import HttpResponse
+from tradingflow.py_worker.kit.batch import BatchRun, Column
 from tradingflow.py_worker.kit.context import (
     Approvals,
     Asking,
@@ -33,6 +34,8 @@ from tradingflow.py_worker.kit.handles import (
     kinds_fit,
 )
 from tradingflow.py_worker.kit.markets import (
+    CandleQuery,
+    CandleSource,
     MarketData,
     PoolPrice,
     Quote,
@@ -49,8 +52,12 @@ __all__ = [
     "Amount",
     "Approvals",
     "Asking",
+    "BatchRun",
+    "CandleQuery",
+    "CandleSource",
     "CodeResult",
     "CodeRunner",
+    "Column",
     "Datasets",
     "Handle",
     "HandleSpec",

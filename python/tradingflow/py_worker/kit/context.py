@@ -13,7 +13,7 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.kit.handles import Json
-from tradingflow.py_worker.kit.markets import MarketData, TradeGateway
+from tradingflow.py_worker.kit.markets import CandleSource, MarketData, TradeGateway
 
 
 class NodeLogger(Protocol):
@@ -197,6 +197,8 @@ class NodeContext(Protocol):
     def state(self) -> NodeState: ...
     @property
     def markets(self) -> MarketData: ...
+    @property
+    def candles(self) -> CandleSource: ...
     @property
     def trades(self) -> TradeGateway: ...
     @property

@@ -5,15 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests, TradingFlowError
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.kit.context import HttpClient
+from tradingflow.py_worker.kit.markets import CandleQuery
 from tradingflow.py_worker.kit.node import NodeFailed
 from tradingflow.py_worker.kit.providers import accept, malformed
 
 # A full list of markets; Binance's is the largest.
 MAX_BODY_BYTES = 30_000_000
 TIMEOUT_S = 20.0
+
+
+COLUMNS = 6
+
+
+class ExchangeCandles:
+    """`CandleSource` that asks the exchange itself."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+
+    async def candles(self, query: CandleQuery) -> list[list[float]]:
+        exchange = open_exchange(query.exchange, self._http, query.base_url)
+        try:
+            symbol = await _symbol(exchange, query)
+            rows = await exchange.fetch_ohlcv(symbol, query.interval, limit=query.limit)
+            return [_row(row) for row in rows]
+        except TradingFlowError:
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise malformed(query.exchange, f"an unexpected answer ({type(error).__name__})") from error
+        except Exception as error:
+            raise as_ours(error, query.exchange) from error
+        finally:
+            await exchange.close()
+
+
+def _row(row: list[Any]) -> list[float]:
+    """Raises ValueError for a candle that lacks a number."""
+    numbers = [float(value) for value in row[:COLUMNS]]
+    if len(numbers) < COLUMNS:
+        raise ValueError("a candle has six numbers")
+    return numbers
+
+
+async def _symbol(exchange: Any, query: CandleQuery) -> str:
+    """The exchange's own id is used as it is; a ccxt symbol needs the exchange's list of markets, save on Binance."""
+    if "/" not in query.symbol:
+        return know_market(exchange, query.symbol.upper())
+    if query.exchange == "binance" and ":" not in query.symbol:
+        return know_market(exchange, query.symbol.replace("/", "").upper())
+    await exchange.load_markets()
+    return query.symbol
 
 
 def open_exchange(name: str, http: HttpClient, base_url: str | None) -> Any:

@@ -12,6 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from tradingflow.py_worker.kit.handles import Amount
 
 
+def price_of(number: float) -> Decimal:
+    """The shortest decimal number that is this double: what an exchange wrote."""
+    return Decimal(repr(float(number)))
+
+
 @dataclass(frozen=True)
 class TokenInfo:
     """A token as its contract describes it."""
@@ -79,6 +84,26 @@ class MarketData(Protocol):
 
     def pools(self, chain_id: int) -> tuple[str, ...]:
         """The pools this chain is configured with."""
+        ...
+
+
+@dataclass(frozen=True)
+class CandleQuery:
+    """The newest `limit` candles of a symbol. `base_url`: another address of the exchange's API."""
+
+    exchange: str
+    symbol: str
+    interval: str
+    limit: int
+    base_url: str | None = None
+
+
+class CandleSource(Protocol):
+    async def candles(self, query: CandleQuery) -> list[list[float]]:
+        """Rows of open time (Unix ms), open, high, low, close, volume; the newest last.
+
+        An exchange ends with the candle still forming; a backtest knows closed ones only.
+        """
         ...
 
 

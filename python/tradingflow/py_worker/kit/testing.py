@@ -24,8 +24,10 @@ from tradingflow.py_worker.kit.context import (
     Secrets,
     missing,
 )
+from tradingflow.py_worker.kit.exchanges import ExchangeCandles
 from tradingflow.py_worker.kit.handles import Json
 from tradingflow.py_worker.kit.markets import (
+    CandleSource,
     MarketData,
     PoolPrice,
     Quote,
@@ -172,6 +174,10 @@ class MemoryContext:
     code: CodeRunner = field(default_factory=lambda: missing("the sandbox"))
     datasets: Datasets = field(default_factory=lambda: missing("the data store"))
     approvals: Approvals = field(default_factory=lambda: missing("approval by a person"))
+
+    @property
+    def candles(self) -> CandleSource:
+        return ExchangeCandles(self.http)
 
     @property
     def idempotency_key(self) -> str:

@@ -12,6 +12,7 @@ from tradingflow.core.ids import node_task_id
 from tradingflow.core.logging import redact
 from tradingflow.py_worker.kit import (
     Approvals,
+    CandleSource,
     CodeRunner,
     Datasets,
     HttpClient,
@@ -24,6 +25,7 @@ from tradingflow.py_worker.kit import (
     Secrets,
     TradeGateway,
 )
+from tradingflow.py_worker.kit.exchanges import ExchangeCandles
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.records import LogLine
 
@@ -183,6 +185,10 @@ class RunContext:
     @property
     def markets(self) -> MarketData:
         return self._around.markets
+
+    @property
+    def candles(self) -> CandleSource:
+        return ExchangeCandles(self.http)
 
     @property
     def trades(self) -> TradeGateway:
