@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -54,3 +55,30 @@ def _needed(name: str) -> frozenset[str]:
     for wanted in indicator_info(name)["input_names"].values():
         columns.update([wanted] if isinstance(wanted, str) else wanted)
     return frozenset(columns)
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """`compute` without its look-ups and checks, for many calls. `columns` are what `lines` takes, in that order;
+    it gives the lines in the order of `output_names`."""
+
+    columns: tuple[str, ...]
+    output_names: tuple[str, ...]
+    lines: Callable[..., Sequence[Column]]
+
+
+def calculation(name: str, options: Mapping[str, int | float]) -> Calculation:
+    function: Any = getattr(talib, name)
+    names = tuple(_function(name).output_names)
+    columns: list[str] = []
+    for wanted in indicator_info(name)["input_names"].values():
+        columns += [wanted] if isinstance(wanted, str) else wanted
+
+    def single(*inputs: Column) -> Sequence[Column]:
+        return (function(*inputs, **options),)
+
+    def several(*inputs: Column) -> Sequence[Column]:
+        lines: Sequence[Column] = function(*inputs, **options)
+        return lines
+
+    return Calculation(tuple(columns), names, single if len(names) == 1 else several)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from tradingflow.core.errors import InvalidInput, Refused
+from tradingflow.py_worker.kit.batch import BatchRun, BatchTape, Column, Idle
 from tradingflow.py_worker.kit.context import NodeContext
 from tradingflow.py_worker.kit.handles import HandleSpec, Json, NodeInputs, NodeOutputs, NodeParams
 
@@ -66,6 +67,20 @@ class Node(ABC, Generic[P, I, O]):
     async def run(self, ctx: NodeContext, params: P, inputs: I) -> O:
         """One cycle's work. Raise NodeFailed, or let TradingFlowError through; anything else is a defect."""
 
+    def batch(self, run: BatchRun, params: P) -> Mapping[str, Column] | None:
+        """What `run` gives in every cycle of a backtest by output handle, bit for bit; None: ask `run` cycle by cycle.
+
+        Only for nodes without effects. Decline when any of the runs would fail.
+        """
+        return None
+
+    def idle(self, tape: BatchTape, params: P, connected: Collection[str]) -> Idle | None:
+        """When a run has nothing to do, so that a backtest need not run it; None: run it always.
+
+        `connected` are the input handles that edges or literals feed.
+        """
+        return None
+
     def input_handles(self) -> dict[str, HandleSpec]:
         return self.Inputs.handles()
 
@@ -90,9 +105,17 @@ class Node(ABC, Generic[P, I, O]):
 
     async def execute(self, ctx: NodeContext, config: Mapping[str, Any], inputs: Mapping[str, Json]) -> NodeOutputs:
         """`run` on JSON: what the runtime calls. Raises InvalidInput when config or inputs do not fit."""
-        params = _validated(self.Params, config, "invalid_config")
-        values = _validated(self.Inputs, inputs, "invalid_input")
-        return await self.run(ctx, params, values)
+        return await self.run(ctx, self.read_params(config), self.read_inputs(inputs))
+
+    def read_params(self, config: Mapping[str, Any]) -> P:
+        """Raises InvalidInput when the config does not fit."""
+        params: P = _validated(self.Params, config, "invalid_config")
+        return params
+
+    def read_inputs(self, inputs: Mapping[str, Json]) -> I:
+        """Raises InvalidInput when the inputs do not fit."""
+        values: I = _validated(self.Inputs, inputs, "invalid_input")
+        return values
 
 
 def _validated(model: type[BaseModel], values: Mapping[str, Any], code: str) -> Any:

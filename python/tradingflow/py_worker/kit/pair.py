@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
 from pydantic import Field
 
 from tradingflow.chain.swap_path import encode_path
+from tradingflow.py_worker.kit.batch import BatchTape, Idle
 from tradingflow.py_worker.kit.context import NodeContext
 from tradingflow.py_worker.kit.fields import Address
-from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradeParams, trade
+from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradeParams, sells_share_only, trade
 
 
 class PairParams(TradeParams):
@@ -24,3 +28,12 @@ async def trade_pair(ctx: NodeContext, params: PairParams, inputs: TradeInputs, 
     token_in, token_out = (quote, base) if buy else (base, quote)
     path = encode_path((token_in, token_out), () if pool.kind == "v2" else (pool.fee,))
     return await trade(ctx, params, inputs, path, token_in, token_out)
+
+
+def idle_pair(tape: BatchTape, params: PairParams, connected: Collection[str], *, buy: bool) -> Idle | None:
+    """Without a price a run fails instead, so those cycles are not idle."""
+    prices = tape.pool_prices(params.chain_id, params.pool, params.base_token)
+    if prices is None or not sells_share_only(params, connected):
+        return None
+    base, quote = tape.pool_tokens(params.pool, params.base_token)
+    return Idle(quote if buy else base, ~np.isnan(prices))

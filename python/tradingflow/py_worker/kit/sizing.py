@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Literal, Self
 
@@ -46,6 +47,11 @@ class TradeOutputs(NodeOutputs):
     trade_receipt: TradeReceipt = Field(
         default=NOT_TAKEN, description="The mined trade; not taken when there was nothing to sell"
     )
+
+
+def sells_share_only(params: TradeParams, connected: Collection[str]) -> bool:
+    """Whether every run sells a share of the balance: then without a balance there is nothing to do."""
+    return params.amount is not None and params.amount_unit == "percent" and "amount" not in connected
 
 
 def check_amount(amount: Decimal, unit: Unit) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tradingflow.core.errors import TradingFlowError
-from tradingflow.py_worker.kit import Json, Node, NodeContext, NodeInputs, NodeOutputs, NodeParams
-from tradingflow.py_worker.kit.exchanges import as_ours, know_market, open_exchange
-from tradingflow.py_worker.kit.providers import malformed
+from tradingflow.py_worker.kit import (
+    BatchRun,
+    CandleQuery,
+    Column,
+    Json,
+    Node,
+    NodeContext,
+    NodeInputs,
+    NodeOutputs,
+    NodeParams,
+)
+from tradingflow.py_worker.kit.batch import CandleWindows
 
 HEADER = ["open_time", "open", "high", "low", "close", "volume"]
 
@@ -20,6 +29,9 @@ class Params(NodeParams):
     limit: int = Field(default=100, ge=1, le=1000, description="How many candles, the newest last")
     exchange: str = Field(default="binance", pattern=r"^[a-z0-9]{2,30}$", description="ccxt's name of the exchange")
     base_url: str | None = Field(default=None, description="Another address of the exchange's API")
+
+    def query(self) -> CandleQuery:
+        return CandleQuery(self.exchange, self.symbol, self.interval, self.limit, self.base_url)
 
 
 class Inputs(NodeInputs):
@@ -51,48 +63,25 @@ class BinancePriceNode(Node[Params, Inputs, Outputs]):
     example: ClassVar[dict[str, Any]] = {"symbol": "ETHUSDT", "interval": "1m", "limit": 100}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
-        rows = await _candles(ctx, params)
-        return Outputs(
-            price_data=PriceData(
-                symbol=params.symbol,
-                interval=params.interval,
-                limit=params.limit,
-                header=HEADER,
-                kline_data=rows,
-                current_price=rows[-1][4] if rows else None,
-            )
-        )
+        return Outputs(price_data=_price_data(params, await ctx.candles.candles(params.query())))
+
+    def batch(self, run: BatchRun, params: Params) -> Mapping[str, Column]:
+        columns, starts, ends = run.tape.candle_windows(params.query())
+
+        def value(cycle: int) -> Json:
+            window = [column[starts[cycle] : ends[cycle]].tolist() for column in columns.values()]
+            rows = [list(row) for row in zip(*window, strict=True)]
+            return _price_data(params, rows).model_dump(mode="json")
+
+        return {"price_data": CandleWindows(run.ran, value, None, columns, starts, ends)}
 
 
-async def _candles(ctx: NodeContext, params: Params) -> list[list[float]]:
-    exchange = open_exchange(params.exchange, ctx.http, params.base_url)
-    try:
-        symbol = await _symbol(exchange, params)
-        rows = await exchange.fetch_ohlcv(symbol, params.interval, limit=params.limit)
-        return [_row(row) for row in rows]
-    except TradingFlowError:
-        raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise malformed(params.exchange, f"an unexpected answer ({type(error).__name__})") from error
-    except Exception as error:
-        raise as_ours(error, params.exchange) from error
-    finally:
-        await exchange.close()
-
-
-def _row(row: list[Any]) -> list[float]:
-    """Raises ValueError for a candle that lacks a number."""
-    numbers = [float(value) for value in row[: len(HEADER)]]
-    if len(numbers) < len(HEADER):
-        raise ValueError("a candle has six numbers")
-    return numbers
-
-
-async def _symbol(exchange: Any, params: Params) -> str:
-    """The exchange's own id is used as it is; a ccxt symbol needs the exchange's list of markets, save on Binance."""
-    if "/" not in params.symbol:
-        return know_market(exchange, params.symbol.upper())
-    if params.exchange == "binance" and ":" not in params.symbol:
-        return know_market(exchange, params.symbol.replace("/", "").upper())
-    await exchange.load_markets()
-    return params.symbol
+def _price_data(params: Params, rows: list[list[float]]) -> PriceData:
+    return PriceData(
+        symbol=params.symbol,
+        interval=params.interval,
+        limit=params.limit,
+        header=HEADER,
+        kline_data=rows,
+        current_price=rows[-1][4] if rows else None,
+    )

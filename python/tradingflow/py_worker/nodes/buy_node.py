@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from tradingflow.py_worker.kit import Node, NodeContext
-from tradingflow.py_worker.kit.pair import PairParams, trade_pair
+from tradingflow.py_worker.kit.batch import BatchTape, Idle
+from tradingflow.py_worker.kit.pair import PairParams, idle_pair, trade_pair
 from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs
 
 
@@ -24,3 +26,6 @@ class BuyNode(Node[PairParams, TradeInputs, TradeOutputs]):
 
     async def run(self, ctx: NodeContext, params: PairParams, inputs: TradeInputs) -> TradeOutputs:
         return await trade_pair(ctx, params, inputs, buy=True)
+
+    def idle(self, tape: BatchTape, params: PairParams, connected: Collection[str]) -> Idle | None:
+        return idle_pair(tape, params, connected, buy=True)

@@ -8,10 +8,13 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import cel
+import numpy as np
 from pydantic import ConfigDict, Field, field_validator
 
 from tradingflow.py_worker.kit import (
     NOT_TAKEN,
+    BatchRun,
+    Column,
     Json,
     Node,
     NodeContext,
@@ -20,6 +23,7 @@ from tradingflow.py_worker.kit import (
     NodeOutputs,
     NodeParams,
 )
+from tradingflow.py_worker.kit.comparisons import decide
 from tradingflow.py_worker.kit.values import as_numbers, variables
 
 # CEL cannot loop without end, but each macro runs over a list and nested ones multiply (about 7 µs a turn). The words
@@ -71,6 +75,20 @@ class ConditionNode(Node[Params, Inputs, Outputs]):
         taken = evaluate(params.expression, values)
         ctx.log.info("condition decided", taken=taken, expression=params.expression)
         return Outputs(true=values) if taken else Outputs(false=values)
+
+    def batch(self, run: BatchRun, params: Params) -> Mapping[str, Column] | None:
+        columns = {given.source_handle: given.column for given in run.inputs} | run.by_target()
+        numbers = {name: column.numbers for name, column in columns.items() if column.numbers is not None}
+        if len(numbers) < len(columns) or not all(np.isfinite(held[run.ran]).all() for held in numbers.values()):
+            return None
+        decided = decide(params.expression, numbers)
+        if decided is None:
+            return None
+
+        def value(cycle: int) -> Json:
+            return {name: column.value(cycle) for name, column in columns.items()}
+
+        return {"true": Column(run.ran & decided, value), "false": Column(run.ran & ~decided, value)}
 
 
 def evaluate(expression: str, values: Mapping[str, Json]) -> bool:

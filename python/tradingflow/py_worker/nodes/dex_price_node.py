@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tradingflow.chain.swap_path import encode_path
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.money import parse_base_units
-from tradingflow.py_worker.kit import NOT_TAKEN, Amount, Json, Node, NodeContext, NodeInputs, NodeOutputs, NodeParams
+from tradingflow.py_worker.kit import (
+    NOT_TAKEN,
+    Amount,
+    BatchRun,
+    Column,
+    Json,
+    Node,
+    NodeContext,
+    NodeInputs,
+    NodeOutputs,
+    NodeParams,
+)
 from tradingflow.py_worker.kit.fields import Address, ChainId, PositiveDecimal
-from tradingflow.py_worker.kit.markets import PoolPrice
+from tradingflow.py_worker.kit.markets import PoolPrice, price_of
 
 
 class Params(NodeParams):
@@ -70,6 +83,14 @@ class DexPriceNode(Node[Params, Inputs, Outputs]):
         if params.quote_amount is None:
             return Outputs(price=price.price)
         return Outputs(price=price.price, quote=await _quote(ctx, price, params.quote_amount))
+
+    def batch(self, run: BatchRun, params: Params) -> Mapping[str, Column] | None:
+        if params.twap_s or params.quote_amount is not None:
+            return None
+        prices = run.tape.pool_prices(params.chain_id, params.pool, params.base_token)
+        if prices is None or np.isnan(prices[run.ran]).any():
+            return None
+        return {"price": Column(run.ran, lambda cycle: str(price_of(prices[cycle])), prices)}
 
 
 async def _quote(ctx: NodeContext, price: PoolPrice, amount: Decimal) -> QuoteOut:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.kit import (
     NOT_TAKEN,
+    BatchRun,
+    Column,
     Json,
     Node,
     NodeContext,
@@ -18,7 +24,14 @@ from tradingflow.py_worker.kit import (
     NodeOutputs,
     NodeParams,
 )
-from tradingflow.py_worker.kit.indicators import compute, indicator_info, indicator_names
+from tradingflow.py_worker.kit.batch import CandleWindows, Floats, number_column, positions
+from tradingflow.py_worker.kit.indicators import (
+    Calculation,
+    calculation,
+    compute,
+    indicator_info,
+    indicator_names,
+)
 from tradingflow.py_worker.kit.series import MAX_POINTS, columns_of
 
 _POINTS = "points"
@@ -84,6 +97,77 @@ class IndicatorNode(Node[Params, Inputs, Outputs]):
             values=next(iter(values.values())) if single else values,
             latest=(next(iter(latest.values())) if single else latest) if warm else NOT_TAKEN,
         )
+
+    def batch(self, run: BatchRun, params: Params) -> Mapping[str, Column] | None:
+        inputs = run.by_target()
+        if "series" in inputs:
+            given = inputs["series"]
+            windows = _Windows(given.columns, given.starts, given.ends) if isinstance(given, CandleWindows) else None
+        else:
+            windows = _remembered(run, inputs.get("value"), params.remember)
+        return None if windows is None else _evaluated(run, params, windows)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The series of each cycle: rows `starts[i]` to `ends[i]` of `columns`."""
+
+    columns: Mapping[str, Floats]
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def at(self, cycle: int) -> dict[str, Floats]:
+        start, end = self.starts[cycle], self.ends[cycle]
+        return {name: column[start:end] for name, column in self.columns.items()}
+
+
+def _remembered(run: BatchRun, given: Column | None, remember: int) -> _Windows | None:
+    """One number a cycle, of the cycles the node ran in."""
+    if given is None or given.numbers is None or not run.every_cycle:
+        return None
+    ends = np.cumsum(run.ran, dtype=np.int64)
+    starts = np.maximum(0, ends - remember)
+    return _Windows({"close": given.numbers[run.ran]}, positions(starts), positions(ends))
+
+
+def _evaluated(run: BatchRun, params: Params, windows: _Windows) -> Mapping[str, Column] | None:
+    calculated = calculation(params.indicator, params.params)
+    if not set(calculated.columns) <= windows.columns.keys():
+        return None
+    try:
+        last = _last_of_lines(run, calculated, windows)
+    except Exception:  # noqa: BLE001 (TA-Lib raises bare Exception; the run cycle by cycle says what is wrong)
+        return None
+    names = calculated.output_names
+
+    def values(cycle: int) -> Json:
+        lines = compute(params.indicator, params.params, windows.at(cycle))
+        listed = {name: [_json(value) for value in line] for name, line in lines.items()}
+        return listed[names[0]] if len(names) == 1 else listed
+
+    warm = run.ran & np.isfinite(last).all(axis=0)
+    return {"values": Column(run.ran, values), "latest": _latest(names, last, warm)}
+
+
+def _last_of_lines(run: BatchRun, calculated: Calculation, windows: _Windows) -> Floats:
+    """Rows are lines, columns cycles; NaN while warming up and where the node does not run.
+
+    Each cycle computes over its own window: a running sum begun elsewhere rounds differently.
+    """
+    columns = [windows.columns[name] for name in calculated.columns]
+    last = np.full((len(calculated.output_names), run.cycles), np.nan)
+    starts, ends, lines = windows.starts, windows.ends, calculated.lines
+    for cycle in np.flatnonzero(run.ran & (np.asarray(ends) > np.asarray(starts))).tolist():
+        start, end = starts[cycle], ends[cycle]
+        for row, line in enumerate(lines(*[column[start:end] for column in columns])):
+            last[row, cycle] = line[-1]
+    return last
+
+
+def _latest(names: Sequence[str], last: Floats, warm: NDArray[np.bool_]) -> Column:
+    if len(names) == 1:
+        return number_column(warm, last[0])
+    return Column(warm, lambda cycle: {name: float(last[line, cycle]) for line, name in enumerate(names)})
 
 
 async def _series(ctx: NodeContext, params: Params, inputs: Inputs) -> Json:
