@@ -1,0 +1,56 @@
+"""What a backtest's vault holds, and every trade that changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from tradingflow.py_worker.backtest.candle_venue import Hop
+from tradingflow.py_worker.kit import Incoming, TradeReceipt
+
+
+@dataclass(frozen=True)
+class TradeRecord:
+    """A filled trade: what it was, when it filled, and why it was made: `reason` are the signals behind it."""
+
+    cycle: int
+    node_id: str
+    decided_ms: int
+    filled_ms: int
+    receipt: TradeReceipt
+    hops: Sequence[Hop]
+    gas: Decimal
+    reason: Sequence[Incoming]
+
+
+@dataclass(frozen=True)
+class RefusedTrade:
+    """A trade that was asked for and not made."""
+
+    cycle: int
+    node_id: str
+    time_ms: int
+    code: str
+    detail: str
+
+
+@dataclass
+class Ledger:
+    """`balances` are base units by token address. `gas` is what trades cost so far, in whole quote tokens."""
+
+    balances: dict[str, int]
+    trades: list[TradeRecord] = field(default_factory=list)
+    refused: list[RefusedTrade] = field(default_factory=list)
+    gas: Decimal = Decimal(0)
+
+    def move(self, token_in: str, amount_in: int, token_out: str, amount_out: int) -> None:
+        self.balances[token_in] = self.balances.get(token_in, 0) - amount_in
+        self.balances[token_out] = self.balances.get(token_out, 0) + amount_out
+
+    def keep(self, trade: TradeRecord) -> None:
+        self.trades.append(trade)
+        self.gas += trade.gas
+
+    def holding(self) -> Mapping[str, int]:
+        return self.balances
