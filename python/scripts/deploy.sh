@@ -178,6 +178,8 @@ main() {
   [[ -f $COMPOSE_FILE_NAME ]] || die "no $COMPOSE_FILE_NAME in $PWD"
   [[ -f .env ]] || die "no .env in $PWD; copy .env.example and fill it in"
   compose_command
+  # Nothing is built here, but docker-compose 1.29 refuses every command while the build context is not there.
+  mkdir -p python
   [[ -f $STATE_DIR/$group ]] && previous=$(<"$STATE_DIR/$group")
   keep_other_groups
   export "$tag_variable=$tag"

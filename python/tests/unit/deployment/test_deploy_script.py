@@ -20,7 +20,11 @@ tag_of() {
 }
 of() { grep -lE "^$1 " containers/* 2>/dev/null | xargs -rn1 basename | sort -V || true; }
 case $1 in
-  compose) shift; [[ $1 == version ]] && exit; shift 2 ;;
+  compose)
+    shift
+    [[ $1 == version ]] && exit
+    [[ -d python ]] || { echo "build path $PWD/python does not exist" >&2; exit 1; } # as docker-compose 1.29
+    shift 2 ;;
   inspect) grep -q ' sick' "containers/${*: -1}" && echo unhealthy || echo healthy; exit ;;
   stop) exit ;;
   rm) shift; for id; do rm "containers/$id"; done; exit ;;
