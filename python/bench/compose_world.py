@@ -1,85 +1,96 @@
-"""The real compose files with settings of their own, as one project or as two with separate networks."""
+"""What containers need beside the compose files: a chain with our contracts in their reach, and settings that fit."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from socket import create_connection, create_server, socket
 
-from bench.figure import progress
-from devstack.anvil import CHAIN_ID
-from devstack.errors import DevstackError
-from devstack.main_job.accounts import OPERATOR, account
-from devstack.main_job.deployment import Deployment
-from devstack.ports import free_port
+from rich.console import Console
+from web3 import Web3
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DATA_FILE = "docker-compose-db-redis-mq.yml"
-SERVICES_FILE = "docker-compose-account-and-worker.yml"
+from bench.compose_project import REPOSITORY
+from bench.figure import progress
+from devstack.anvil import CHAIN_ID, Anvil
+from devstack.errors import DevstackError
+from devstack.main_job.accounts import OPERATOR, TRADER, account
+from devstack.main_job.api import Api
+from devstack.main_job.chain_truth import ChainTruth
+from devstack.main_job.deployment import Deployment, deploy
+from devstack.main_job.job import MainJob, Parts
+from devstack.main_job.steps import Steps
+from devstack.main_job.summary import Summary
+from devstack.main_job.wallet import Wallet
+from devstack.ports import free_port
+from devstack.service import ServiceProcess
+from devstack.uniswap import Artifacts
+
 DATA_PORTS = ("POSTGRES_PORT", "REDIS_PORT", "RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT")
 SERVICE_PORTS = ("ACCOUNT_MANAGER_PORT", "PY_WORKER_PORT", "MONITOR_PORT")
-HEALTHY_TIMEOUT_S = 180
-KEPT_ENVIRONMENT = frozenset({"PATH", "HOME", "DOCKER_HOST", "DOCKER_BUILDKIT", "COMPOSE_DOCKER_CLI_BUILD"})
+MIN_CYCLES = 5
 
 
-class Project:
-    """One `docker-compose -f … --env-file …`."""
+class World:
+    """A chain with our contracts and a market that moves, reachable from containers."""
 
-    def __init__(self, name: str, files: Sequence[str], settings: Mapping[str, str], folder: Path) -> None:
-        self.name = name
-        self._env_file = folder / f"{name}.env"
-        everything = {**settings, "COMPOSE_PROJECT_NAME": name, "DOCKER_NETWORK": name}
-        self._env_file.write_text("".join(f"{key}='{value}'\n" for key, value in everything.items()))
-        self._command = [*compose_command(), "--env-file", str(self._env_file), "-p", name]
-        self._command += [part for file in files for part in ("-f", file)]
+    def __init__(self, folder: Path, opened: ExitStack) -> None:
+        self.folder = folder
+        chain = Anvil(folder / "chain", free_port(), repository=REPOSITORY, block_time_s=1.0, persistent=False)
+        opened.callback(chain.stop)
+        chain.start()
+        self.rpc_url = chain.url
+        self.deployment = deploy(chain.url, REPOSITORY)
+        self.address = engine_address()
+        relay = Relay(self.address, chain.port)
+        opened.callback(relay.close)
+        self.relay_port = relay.port
+        self._start_market(opened)
 
-    def run(self, *arguments: str) -> str:
-        """The command's standard output; raises DevstackError with the end of what it said."""
-        # The project's name and tags must come from the file, not from whoever started us.
-        environment = {key: value for key, value in os.environ.items() if key in KEPT_ENVIRONMENT}
-        done = subprocess.run(
-            [*self._command, *arguments], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise DevstackError(f"{' '.join(arguments)} of {self.name} failed\n{(done.stdout + done.stderr)[-4000:]}")
-        return done.stdout
-
-    def up(self, *options: str) -> float:
-        """Start everything; how many seconds until all of it was healthy."""
-        began = time.monotonic()
-        try:
-            self.run("up", "-d", *options)
-        except DevstackError as problem:
-            raise DevstackError(f"{problem}\n{self.run('logs', '--no-color', '--tail', '15')[-12000:]}") from problem
-        self._wait_healthy()
-        return time.monotonic() - began
-
-    def down(self) -> float:
-        """Stop and remove the containers; how many seconds that took."""
-        began = time.monotonic()
-        self.run("down", "--remove-orphans", "--timeout", "30")
-        return time.monotonic() - began
-
-    def _wait_healthy(self) -> None:
-        script = [str(REPOSITORY / "python/scripts/wait_healthy.sh"), self.name]
-        environment = os.environ | {"TIMEOUT_S": str(HEALTHY_TIMEOUT_S)}
-        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise DevstackError(f"{done.stderr}\n{self.run('logs', '--tail', '30')[-8000:]}")
+    def _start_market(self, opened: ExitStack) -> None:
+        market_file = self.folder / "market.json"
+        market_file.write_text(self.deployment.market.as_json())
+        command = [sys.executable, "-m", "devstack.main_job.market_maker", str(market_file), "--rpc-url", self.rpc_url]
+        maker = ServiceProcess("market", command, directory=self.folder / "market", cwd=REPOSITORY / "python", env={})
+        opened.callback(maker.stop)
+        maker.start()
 
 
-def compose_command() -> list[str]:
-    """`docker-compose` where there is one, else `docker compose`; raises DevstackError when there is neither."""
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return ["docker", "compose"]
-    raise DevstackError("no docker-compose here\n  what to do: install Docker with Compose")
+def parts_for(world: World, settings: dict[str, str]) -> Parts:
+    """What the main job of `make run` needs to be played against the published ports."""
+    web3 = Web3(Web3.HTTPProvider(world.rpc_url))
+    artifacts, deployment = Artifacts(REPOSITORY), world.deployment
+    return Parts(
+        accounts=Api(f"http://127.0.0.1:{settings['ACCOUNT_MANAGER_PORT']}"),
+        worker=Api(f"http://127.0.0.1:{settings['PY_WORKER_PORT']}"),
+        wallet=Wallet(account(TRADER), web3),
+        truth=ChainTruth(web3, artifacts, deployment.market, deployment.vault_factory),
+        deployment=deployment,
+        artifacts=artifacts,
+        min_cycles=MIN_CYCLES,
+    )
+
+
+def job_of(parts: Parts) -> tuple[MainJob, Summary]:
+    """The main job, telling its steps on standard error, and the summary it fills."""
+    summary = Summary()
+    return MainJob(parts, Steps(Console(stderr=True)), summary), summary
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on disk (not in memory) for data and settings, removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="tradingflow-prove-", dir="/var/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine_address() -> str:

@@ -6,96 +6,33 @@ MODE=single|split (default: both), BUILD=0 takes the images that are there, WORK
 """
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
-from rich.console import Console
-from web3 import Web3
-
-from bench.compose_world import (
-    DATA_FILE,
-    REPOSITORY,
-    SERVICES_FILE,
-    Project,
-    Relay,
-    engine_address,
-    settings_for,
-)
+from bench.compose_project import DATA_FILE, SERVICES_FILE, Project
+from bench.compose_world import World, job_of, parts_for, scratch, settings_for
 from bench.figure import Figures, progress
-from devstack.anvil import Anvil
-from devstack.main_job.accounts import TRADER, account
-from devstack.main_job.api import Api
-from devstack.main_job.chain_truth import ChainTruth
-from devstack.main_job.deployment import deploy
-from devstack.main_job.job import MainJob, Parts
-from devstack.main_job.steps import Steps
 from devstack.main_job.summary import Summary
-from devstack.main_job.wallet import Wallet
-from devstack.ports import free_port
-from devstack.service import ServiceProcess
-from devstack.uniswap import Artifacts
 
 UP_TARGET_S = 60.0
 DOWN_TARGET_S = 30.0
 IMAGE_TARGET_MB = 500.0
-MIN_CYCLES = 5
 COUNTED = ("users", "vaults", "flows", "cycles", "node_tasks", "trades", "contract_events")
 IMAGES = ("account-services", "worker", "gateway")
 
 
-class World:
-    """A chain with our contracts and a market that moves, reachable from containers."""
-
-    def __init__(self, folder: Path, opened: ExitStack) -> None:
-        self.folder = folder
-        chain = Anvil(folder / "chain", free_port(), repository=REPOSITORY, block_time_s=1.0, persistent=False)
-        opened.callback(chain.stop)
-        chain.start()
-        self.rpc_url = chain.url
-        self.deployment = deploy(chain.url, REPOSITORY)
-        self.address = engine_address()
-        relay = Relay(self.address, chain.port)
-        opened.callback(relay.close)
-        self.relay_port = relay.port
-        self._start_market(opened)
-
-    def _start_market(self, opened: ExitStack) -> None:
-        market_file = self.folder / "market.json"
-        market_file.write_text(self.deployment.market.as_json())
-        command = [sys.executable, "-m", "devstack.main_job.market_maker", str(market_file), "--rpc-url", self.rpc_url]
-        maker = ServiceProcess("market", command, directory=self.folder / "market", cwd=REPOSITORY / "python", env={})
-        opened.callback(maker.stop)
-        maker.start()
-
-
 def play_main_job(world: World, settings: dict[str, str]) -> Summary:
     """The main job of `make run`, against the published ports; raises what it raises."""
-    web3 = Web3(Web3.HTTPProvider(world.rpc_url))
-    artifacts, deployment = Artifacts(REPOSITORY), world.deployment
-    summary = Summary()
-    parts = Parts(
-        accounts=Api(f"http://127.0.0.1:{settings['ACCOUNT_MANAGER_PORT']}"),
-        worker=Api(f"http://127.0.0.1:{settings['PY_WORKER_PORT']}"),
-        wallet=Wallet(account(TRADER), web3),
-        truth=ChainTruth(web3, artifacts, deployment.market, deployment.vault_factory),
-        deployment=deployment,
-        artifacts=artifacts,
-        min_cycles=MIN_CYCLES,
-    )
-    MainJob(parts, Steps(Console(stderr=True)), summary).play()
+    job, summary = job_of(parts_for(world, settings))
+    job.play()
     return summary
 
 
 def counts(data: Project) -> dict[str, int]:
     """How many rows each of the tables holds."""
     query = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM {table}" for table in COUNTED)  # noqa: S608
-    said = data.run("exec", "-T", "postgres", "psql", "-U", "tradingflow", "-d", "tradingflow", "-Atc", query)
-    return {name: int(count) for name, count in (line.split("|") for line in said.split())}
+    return {str(name): int(count) for name, count in data.rows(query)}
 
 
 def projects(mode: str, world: World, settings: dict[str, str]) -> list[Project]:
@@ -155,16 +92,6 @@ def build(figures: Figures) -> None:
         command = ["docker", "image", "inspect", f"tradingflow/{image}:local", "--format", "{{.Size}}"]
         size = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6
         figures.show(f"image_{image}", size, "MB", target=f"<= {IMAGE_TARGET_MB:g}", ok=size <= IMAGE_TARGET_MB)
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder on disk (not in memory) for data and settings, removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="tradingflow-prove-", dir="/var/tmp"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:

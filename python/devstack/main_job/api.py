@@ -36,6 +36,11 @@ class Api:
         self._client.headers["Authorization"] = f"Bearer {token}"
         self._renew = renew or self._renew
 
+    @property
+    def token(self) -> str:
+        """The access token sent now; empty before `authorize`."""
+        return str(self._client.headers.get("Authorization", "")).removeprefix("Bearer ")
+
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of a GET; raises ApiRefused."""
         return self._call("GET", path, params={k: v for k, v in query.items() if v is not None})

@@ -63,16 +63,21 @@ class MainJob:
 
     def play(self) -> None:
         """All steps; raises CheckFailed or ApiRefused at the first that is not true."""
-        self._sign_in()
-        self._deploy_vault()
-        self._fund_vault()
-        self._see_discovery()
+        self.open_vault()
         self._register_flow()
         self._let_it_trade()
         self._stop_and_settle()
         self._check_trades()
         self._check_portfolio()
         self._check_events()
+
+    def open_vault(self) -> str:
+        """The steps up to a funded vault that the operator may trade through; its address."""
+        self._sign_in()
+        self._deploy_vault()
+        self._fund_vault()
+        self._see_discovery()
+        return self._vault
 
     def resume_flow(self) -> None:
         """Let the flow trade on after the checks."""

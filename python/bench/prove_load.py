@@ -1,0 +1,182 @@
+"""`make prove-load`: the compose deployment under a steady load, and replaced under it without anybody noticing.
+
+FLOWS flows (100) every ten seconds, TRADING of them (4) with a trade through a vault, RATE requests a second (20), on a
+chain with a block a second, for MINUTES (10). RESTARTS=n (0) replaces all services n times meanwhile, with deploy.sh
+and another tag, as a release does. Images as `make prove-deployment` builds them. Needs a Docker engine.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.compose_project import DATA_FILE, REPOSITORY, SERVICES_FILE, Project
+from bench.compose_world import World, job_of, parts_for, scratch, settings_for
+from bench.container_memory import MemoryWatch
+from bench.deployment_flows import (
+    completed_trades,
+    count_cycles,
+    failures,
+    open_cycles,
+    open_trades,
+    register_flows,
+)
+from bench.deployment_traffic import Traffic
+from bench.figure import Figures, progress
+
+P99_TARGET_S = 0.2
+GROWTH_TARGET = 1.1
+SETTLE_TIMEOUT_S = 180
+GROUPS = ("account-services", "worker")
+TOKEN_LIFE_S = 3600
+
+
+class LoadedDeployment:
+    """One compose project in a folder of its own, as on a server, with a job that has opened a vault."""
+
+    def __init__(self, opened: ExitStack) -> None:
+        folder = opened.enter_context(scratch())
+        self.world = World(folder, opened)
+        self.settings = settings_for(self.world.deployment, self.world.relay_port, folder)
+        self.settings |= {"ACCESS_TOKEN_TTL_S": str(TOKEN_LIFE_S)}
+        self.home = self._home(folder)
+        self.project = Project("tradingflow-load", (DATA_FILE, SERVICES_FILE), self.settings, folder, self.home)
+        opened.callback(self.project.run, "down", "--remove-orphans", "--volumes")
+        self.project.up()
+        self.parts = parts_for(self.world, self.settings)
+        self.vault = job_of(self.parts)[0].open_vault()
+
+    @staticmethod
+    def _home(folder: Path) -> Path:
+        """What lies on a server: the compose files and deploy.sh, no source."""
+        home = folder / "home"
+        (home / "python").mkdir(parents=True)  # as deploy.sh makes it, which only comes later here
+        for name in (DATA_FILE, SERVICES_FILE, "python/scripts/deploy.sh"):
+            shutil.copy2(REPOSITORY / name, home)
+        (home / ".env").touch()  # deploy.sh asks for it; compose is given its settings with --env-file
+        return home
+
+    def traffic(self, rate: float) -> Traffic:
+        """Requests of the trader's front end to both services."""
+        accounts, worker = self.parts.accounts.base_url, self.parts.worker.base_url
+        pool = self.world.deployment.market.pool
+        urls = [
+            f"{accounts}/users/me",
+            f"{accounts}/trades?limit=50",
+            f"{accounts}/portfolio",
+            f"{worker}/flows?limit=50",
+            f"{worker}/flows/load_0/status",
+            f"{accounts}/events?chain_id=31337&contract={pool}&limit=20",
+            f"{worker}/flows/load_1/cycles?limit=20",
+        ]
+        return Traffic(urls, self.parts.accounts.token, rate)
+
+    def deploy(self, group: str, tag: str) -> None:
+        """Replace one group by the same image under another tag; raises RuntimeError when deploy.sh refuses."""
+        image = f"tradingflow/{group}"
+        subprocess.run(["docker", "tag", f"{image}:local", f"{image}:{tag}"], check=True)
+        compose = self.project.command[:-2]  # deploy.sh names the services' file itself
+        environment = os.environ | {"COMPOSE": " ".join(compose), "SKIP_PULL": "1"}
+        command = [str(self.home / "deploy.sh"), group, tag]
+        done = subprocess.run(command, cwd=self.home, env=environment, capture_output=True, text=True, check=False)
+        progress(done.stdout.rstrip())
+        if done.returncode != 0:
+            raise RuntimeError(f"deploy.sh {group} {tag}\n{done.stderr[-4000:]}")
+
+
+def spend(seconds: float, deployed: LoadedDeployment, restarts: int) -> None:
+    """Let the load run, with the restarts spread evenly over it."""
+    began = time.monotonic()
+    for number in range(restarts):
+        _sleep_until(began + seconds * (number + 0.5) / (restarts + 0.5))
+        for group in GROUPS:
+            deployed.deploy(group, f"roll{number}")
+    _sleep_until(began + seconds)
+
+
+def _sleep_until(moment: float) -> None:
+    while (left := moment - time.monotonic()) > 0:
+        progress(f"  {left:.0f} s left")
+        time.sleep(min(left, 30))
+
+
+def settle(deployed: LoadedDeployment, flows: int, until: datetime) -> None:
+    """Let the cycles due until then end, stop every flow, and let its trades settle."""
+    _wait(lambda: open_cycles(deployed.project, until), "cycles")
+    for number in range(flows):
+        deployed.parts.worker.post(f"/flows/load_{number}/stop")
+    _wait(lambda: open_trades(deployed.project), "trades")
+
+
+def _wait(open_: Callable[[], int], what: str) -> None:
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while count := open_():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{count} {what} are still open")
+        time.sleep(1)
+
+
+def main() -> int:
+    """Run once; prints the figures."""
+    flows, trading = int(os.environ.get("FLOWS") or 100), int(os.environ.get("TRADING") or 4)
+    minutes, rate = float(os.environ.get("MINUTES") or 10), float(os.environ.get("RATE") or 20)
+    restarts = int(os.environ.get("RESTARTS") or 0)
+    figures = Figures()
+    with ExitStack() as opened:
+        deployed = LoadedDeployment(opened)
+        progress(f"{flows} flows ({trading} trade), {rate:g} requests/s for {minutes:g} min, {restarts} restarts")
+        market = deployed.world.deployment.market
+        register_flows(deployed.parts.worker, market, deployed.vault, count=flows, trading=trading)
+        traffic, memory = deployed.traffic(rate), MemoryWatch(deployed.project)
+        traffic.start()
+        memory.start()
+        spend(minutes * 60, deployed, restarts)
+        until = datetime.now(UTC)
+        memory.stop()
+        traffic.stop()
+        settle(deployed, flows, until)
+        show(figures, deployed, traffic, restarts=restarts, until=until)
+        if not restarts:
+            show_memory(figures, memory)
+    return figures.exit_code
+
+
+def show(figures: Figures, deployed: LoadedDeployment, traffic: Traffic, *, restarts: int, until: datetime) -> None:
+    """Judge what was measured."""
+    failed = traffic.failed()
+    figures.show("load_failed_requests", failed.total(), "requests", target="== 0", ok=not failed,
+                 requests=len(traffic.answers), restarts=restarts, failures=dict(failed.most_common(5)))  # fmt: skip
+    p99_s = traffic.p99_s()
+    figures.show("load_api_p99", p99_s * 1000, "ms", target=f"<= {P99_TARGET_S * 1000:g}", ok=p99_s <= P99_TARGET_S)
+    cycles = count_cycles(deployed.project, until)
+    figures.show("load_lost_cycles", cycles.lost, "cycles", target="== 0", ok=cycles.lost == 0, due=cycles.due)
+    figures.show("load_failed_cycles", cycles.failed, "cycles", target="== 0", ok=cycles.failed == 0,
+                 why=failures(deployed.project))  # fmt: skip
+    show_trades(figures, deployed)
+
+
+def show_trades(figures: Figures, deployed: LoadedDeployment) -> None:
+    """The chain is the judge: every completed trade mined once, and nothing mined that no row knows."""
+    trades = deployed.parts.truth.executed_trades(deployed.vault, deployed.world.deployment.start_block)
+    mined = [trade.trade_id for trade in trades]
+    doubled = len(mined) - len(set(mined))
+    figures.show("load_doubled_trades", doubled, "trades", target="== 0", ok=doubled == 0, mined=len(mined))
+    differ = set(mined) ^ set(completed_trades(deployed.project))
+    figures.show("load_trades_unlike_the_chain", len(differ), "trades", target="== 0", ok=not differ)
+
+
+def show_memory(figures: Figures, memory: MemoryWatch) -> None:
+    """The last minute against the second one, each container by itself."""
+    growth = memory.growth()
+    worst = max(growth, key=lambda name: growth[name])
+    figures.show("load_memory_growth", growth[worst], "ratio", target=f"<= {GROWTH_TARGET:g} in every container",
+                 ok=growth[worst] <= GROWTH_TARGET, container=worst, last_mb=memory.last_mb())  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
