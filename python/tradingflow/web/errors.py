@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from tradingflow.core.errors import TooManyRequests, TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.db.failures import passing_failure
 
 log = get_logger(__name__)
+
+DRIVER_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class ErrorBody(BaseModel):
@@ -43,14 +48,10 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    @app.exception_handler(TradingFlowError)
-    async def ours(_: Request, error: TradingFlowError) -> JSONResponse:
-        if error.status_code >= 500:
-            log.error("request failed", code=error.code, detail=error.detail, exc_info=error)
-        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
-        if error.status_code == 401:
-            headers = {"WWW-Authenticate": "Bearer"}
-        return JSONResponse(error.as_body(), error.status_code, headers)
+    app.add_exception_handler(TradingFlowError, _ours)
+    for kind in DRIVER_ERRORS:
+        app.add_exception_handler(kind, _driver)
+    app.add_exception_handler(Exception, _unexpected)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -64,10 +65,31 @@ def install_error_handlers(app: FastAPI) -> None:
         code = words.get(error.status_code, "http_error")
         return JSONResponse({"error": code, "detail": str(error.detail)}, error.status_code, error.headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error", exc_info=error)
-        return JSONResponse({"error": "internal_error", "detail": "something broke here; it has been logged"}, 500)
+
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TradingFlowError)  # noqa: S101 (Starlette's signature knows no better)
+    if error.retryable and error.status_code >= 500:
+        log.warning("request failed", code=error.code, detail=error.detail)
+    elif error.status_code >= 500:
+        log.error("request failed", code=error.code, detail=error.detail, exc_info=error)
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooManyRequests) else None
+    if error.status_code == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
+    return JSONResponse(error.as_body(), error.status_code, headers)
+
+
+async def _driver(request: Request, error: Exception) -> JSONResponse:
+    """A server that is away is no fault of ours: 503, and no trace of it a request."""
+    passing = passing_failure(error)
+    if passing is None:
+        return await _unexpected(request, error)
+    log.warning("request failed", code=passing.code, error=error)
+    return JSONResponse(passing.as_body(), passing.status_code)
+
+
+async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", exc_info=error)
+    return JSONResponse({"error": "internal_error", "detail": "something broke here; it has been logged"}, 500)
 
 
 def describe(error: RequestValidationError) -> str:
