@@ -44,6 +44,7 @@ def _document(number: int, market: LocalMarket, vault: str, *, trades: bool) -> 
         "cycle_interval": f"{INTERVAL_S}s",
         "mode": "live",
         "overlap": "queue",
+        "misfire": "all",
         "flow_json": document,
     }
 

@@ -89,6 +89,18 @@ class LoadedDeployment:
             raise RuntimeError(f"deploy.sh {group} {tag}\n{done.stderr[-4000:]}")
 
 
+def logged_errors(home: Path) -> list[str]:
+    """The lines of level error or worse in the services' log files."""
+    lines = [line for file in sorted((home / "logs").glob("*.log")) for line in file.read_text().splitlines()]
+    return [line for line in lines if '"level": "error"' in line or '"level": "critical"' in line]
+
+
+def tell_errors(home: Path) -> None:
+    """The first of them, each by its beginning and its end, where an exception is named."""
+    for line in logged_errors(home)[:10]:
+        progress(f"{line[:200]} … {line[-600:]}")
+
+
 def spend(seconds: float, deployed: LoadedDeployment, restarts: int) -> None:
     """Let the load run, with the restarts spread evenly over it."""
     began = time.monotonic()
@@ -129,6 +141,7 @@ def main() -> int:
     figures = Figures()
     with ExitStack() as opened:
         deployed = LoadedDeployment(opened)
+        opened.callback(tell_errors, deployed.home)
         progress(f"{flows} flows ({trading} trade), {rate:g} requests/s for {minutes:g} min, {restarts} restarts")
         market = deployed.world.deployment.market
         register_flows(deployed.parts.worker, market, deployed.vault, count=flows, trading=trading)
@@ -158,6 +171,8 @@ def show(figures: Figures, deployed: LoadedDeployment, traffic: Traffic, *, rest
     figures.show("load_failed_cycles", cycles.failed, "cycles", target="== 0", ok=cycles.failed == 0,
                  why=failures(deployed.project))  # fmt: skip
     show_trades(figures, deployed)
+    errors = logged_errors(deployed.home)
+    figures.show("load_logged_errors", len(errors), "lines", target="== 0", ok=not errors)
 
 
 def show_trades(figures: Figures, deployed: LoadedDeployment) -> None:
