@@ -27,6 +27,7 @@ from tradingflow.core.logging import configure_logging
 
 # Modules whose tasks a worker can run; each registers them with `app` when it is imported.
 TASK_MODULES = (
+    "tradingflow.account_manager.performance.tasks",
     "tradingflow.account_manager.portfolio.tasks",
     "tradingflow.account_manager.price.tasks",
     "tradingflow.account_manager.relayer.tasks",
@@ -43,6 +44,11 @@ TICKS = {
     "vault-sweep": {"task": "vault.sweep", **_EVERY_SECOND},
     "price-refresh": {"task": "price.refresh", "schedule": 15.0, "options": {"expires": 15, "ignore_result": True}},
     "portfolio-value": {"task": "portfolio.value", "schedule": 20.0, "options": {"expires": 20, "ignore_result": True}},
+    "performance-price": {
+        "task": "performance.price",
+        "schedule": 20.0,
+        "options": {"expires": 20, "ignore_result": True},
+    },
     "token-refresh": {"task": "token.refresh", "schedule": 60.0, "options": {"expires": 60, "ignore_result": True}},
 }
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.price.markets import markets_of
@@ -58,6 +59,7 @@ class ExecutorProcess:
         self.prices = PriceBook(self.chains, self.sessions, SystemClock())
         self.tokens = TokenRegistry(self.chains, self.prices)
         self.valuer = VaultValuer(self.chains, self.prices, self.tokens)
+        self.block_pricing = BlockPricing(self.chains, self.prices, self.tokens, self.sessions)
         self.price_refresh = PriceRefresh(
             self.prices, markets_of(settings, self.http, SystemClock()), self.sessions, SystemClock()
         )

@@ -17,19 +17,23 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
 from pydantic import SecretStr
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
+from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from devstack.anvil import CHAIN_ID, MNEMONIC, Anvil
-from devstack.uniswap import LocalMarket, deploy_market
+from devstack.uniswap import Artifacts, Deployer, LocalMarket, deploy_market
 from devstack.vaults import deploy_factory
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.server import create_app
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import AccountManagerSettings, ChainSettings
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
+from tradingflow.db.models import Signer, Vault
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 BASE_URL = "http://127.0.0.1:7000"
+OPERATOR_WALLET = 5
 
 
 def wallet(index: int) -> LocalAccount:
@@ -184,3 +188,35 @@ async def alice(sign_in: SignIn) -> Session:
 @pytest.fixture
 async def mallory(sign_in: SignIn) -> Session:
     return await sign_in(wallet(2))
+
+
+@pytest.fixture
+async def owner(anvil: Anvil) -> AsyncIterator[Deployer]:
+    """The chain as alice's own wallet (account 1) sends to it."""
+    web3 = AsyncWeb3(AsyncHTTPProvider(anvil.url))
+    yield Deployer(web3, Artifacts(REPOSITORY), wallet(1).address)
+    await web3.provider.disconnect()
+
+
+@pytest.fixture
+async def vault(owner: Deployer, alice: Session, market_chain: ChainSettings, sessions: SessionFactory) -> str:
+    """Alice's vault, deployed and registered as the deployment job would."""
+    assert market_chain.vault_factory
+    factory = owner.at("VaultFactory", market_chain.vault_factory)
+    await owner.send(factory.functions.createVault(owner.account, b"\1" * 32))
+    address = str(await factory.functions.predictVault(owner.account, b"\1" * 32).call())
+    async with sessions.begin() as session:
+        await session.execute(
+            insert(Signer).values(chain_id=CHAIN_ID, address=wallet(OPERATOR_WALLET).address, next_nonce=0)
+        )
+        session.add(
+            Vault(
+                user_id=alice.user_id,
+                chain_id=CHAIN_ID,
+                address=address,
+                owner_address=owner.account,
+                factory=market_chain.vault_factory,
+                created_block=1,
+            )
+        )
+    return address

@@ -2,61 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, insert, select
-from web3 import AsyncHTTPProvider, AsyncWeb3
+from sqlalchemy import func, select
 
 from devstack.anvil import CHAIN_ID, Anvil
-from devstack.uniswap import Artifacts, Deployer, LocalMarket
-from tests.integration.account_manager.conftest import REPOSITORY, Session, wallet
+from devstack.uniswap import Deployer, LocalMarket
+from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Signer, Token, Vault, VaultDeployment
+from tradingflow.db.models import Token, VaultDeployment
 
-OPERATOR = wallet(5).address
+OPERATOR = wallet(OPERATOR_WALLET).address
 ONE = 10**18
 
 
 @pytest.fixture
 def chain_settings(market_chain: ChainSettings) -> ChainSettings:
     return market_chain
-
-
-@pytest.fixture
-async def owner(anvil: Anvil) -> AsyncIterator[Deployer]:
-    """The chain as alice's own wallet (account 1) sends to it."""
-    web3 = AsyncWeb3(AsyncHTTPProvider(anvil.url))
-    yield Deployer(web3, Artifacts(REPOSITORY), wallet(1).address)
-    await web3.provider.disconnect()
-
-
-@pytest.fixture
-async def vault(owner: Deployer, alice: Session, market_chain: ChainSettings, sessions: SessionFactory) -> str:
-    """Alice's vault, deployed and registered as the deployment job would."""
-    assert market_chain.vault_factory
-    factory = owner.at("VaultFactory", market_chain.vault_factory)
-    await owner.send(factory.functions.createVault(owner.account, b"\1" * 32))
-    address = str(await factory.functions.predictVault(owner.account, b"\1" * 32).call())
-    async with sessions.begin() as session:
-        await session.execute(insert(Signer).values(chain_id=CHAIN_ID, address=OPERATOR, next_nonce=0))
-        session.add(
-            Vault(
-                user_id=alice.user_id,
-                chain_id=CHAIN_ID,
-                address=address,
-                owner_address=owner.account,
-                factory=market_chain.vault_factory,
-                created_block=1,
-            )
-        )
-    return address
 
 
 async def send_all(owner: Deployer, transactions: list[dict[str, Any]]) -> None:

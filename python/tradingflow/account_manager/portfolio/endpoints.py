@@ -9,8 +9,11 @@ from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import Moment
 from tradingflow.account_manager.hot_route import HotRoute
 from tradingflow.account_manager.json_text import encode
+from tradingflow.account_manager.performance import service as performance
+from tradingflow.account_manager.performance.schemas import PerformanceResponse
 from tradingflow.account_manager.portfolio import service
 from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, ValuePoint
+from tradingflow.account_manager.vault.repository import vaults_of
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
@@ -27,6 +30,12 @@ DAY_S = 86_400
 async def read_portfolio(user: CurrentUser, parts: TheParts) -> bytes:
     """Balances and values of all the caller's vaults, at most a few seconds old: see `as_of`."""
     return encode(await service.value_all(parts, user.user_id))
+
+
+@router.get("/performance")
+async def read_portfolio_performance(user: CurrentUser, parts: TheParts, session: Reads) -> list[PerformanceResponse]:
+    """Profit, return and drawdown of each of the caller's vaults, oldest first, with the profit of its flows."""
+    return [await performance.of_vault(session, parts, vault) for vault in await vaults_of(session, user.user_id)]
 
 
 @router.get("/history")

@@ -8,6 +8,8 @@ from fastapi import APIRouter, BackgroundTasks, Depends
 from tradingflow.account_manager.dependencies import Reads, TheParts, Transaction
 from tradingflow.account_manager.fields import ChainId, EvmAddressField
 from tradingflow.account_manager.pagination import Cursor, Limit, Page
+from tradingflow.account_manager.performance import service as performance
+from tradingflow.account_manager.performance.schemas import PerformanceResponse
 from tradingflow.account_manager.portfolio import service as portfolio
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
 from tradingflow.account_manager.vault import repository, service
@@ -90,6 +92,15 @@ async def read_vault_portfolio(
     """Balances and values of one vault at the chain's latest block."""
     own = await service.own_vault(session, user.user_id, chain_id, vault)
     return await portfolio.value_vault(session, parts, own)
+
+
+@router.get("/{chain_id}/{vault}/performance")
+async def read_vault_performance(
+    chain_id: ChainId, vault: EvmAddressField, user: CurrentUser, parts: TheParts, session: Reads
+) -> PerformanceResponse:
+    """Profit (first in, first out), time-weighted return and drawdown of one vault, and the profit of its flows."""
+    own = await service.own_vault(session, user.user_id, chain_id, vault)
+    return await performance.of_vault(session, parts, own)
 
 
 @router.get("/{chain_id}/{vault}/operations")

@@ -22,7 +22,7 @@ from tradingflow.db.models.flow import (
     Schedule,
 )
 from tradingflow.db.models.outbox import OutboxMessage
-from tradingflow.db.models.portfolio import PricePoint, VaultValuation
+from tradingflow.db.models.portfolio import BlockPrice, PricePoint, VaultValuation
 from tradingflow.db.models.token import Token
 from tradingflow.db.models.trade import Signer, Trade, Transaction, VaultSpend
 from tradingflow.db.models.vault import Vault, VaultDeployment
@@ -31,6 +31,7 @@ __all__ = [
     "ApiKey",
     "AuthSession",
     "Base",
+    "BlockPrice",
     "ChainBlock",
     "ChainCursor",
     "ContractAbi",

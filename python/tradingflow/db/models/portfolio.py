@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKey, Index, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingflow.db.models.base import Base
-from tradingflow.db.types import EvmAddress
+from tradingflow.db.types import EvmAddress, Hash32
 
 
 class VaultValuation(Base):
@@ -45,5 +45,20 @@ class PricePoint(Base):
     token: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
     source: Mapped[str] = mapped_column(primary_key=True)
     taken_at: Mapped[datetime] = mapped_column(primary_key=True)
+    price: Mapped[Decimal | None] = mapped_column(Numeric)
+    reason: Mapped[str | None]
+
+
+class BlockPrice(Base):
+    """What a token cost at the end of a block, in whole quote tokens. A fact of that block: a reorg leaves it unused.
+
+    `price` is NULL, with the `reason`, when the chain's pools did not tell. The zero address is the native currency.
+    """
+
+    __tablename__ = "block_prices"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    block_hash: Mapped[str] = mapped_column(Hash32, primary_key=True)
+    token: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
     price: Mapped[Decimal | None] = mapped_column(Numeric)
     reason: Mapped[str | None]

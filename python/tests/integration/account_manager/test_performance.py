@@ -1,0 +1,212 @@
+"""Profit and return of a real vault, from events of real blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+from web3.types import RPCEndpoint
+
+from devstack.anvil import CHAIN_ID
+from devstack.uniswap import Deployer, LocalMarket
+from tests.integration.account_manager.conftest import Session
+from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.performance.pricing import BlockPricing
+from tradingflow.core.clock import SimulatedClock
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.core.ids import onchain_flow_id
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import (
+    ChainCursor,
+    ContractEvent,
+    Flow,
+    MonitoredContract,
+    Transaction,
+    Vault,
+)
+
+ONE = 10**18
+USD = 10**6
+TRADE_TRANSACTION = "0x" + "ab" * 32
+
+
+@pytest.fixture
+def chain_settings(market_chain: ChainSettings) -> ChainSettings:
+    return market_chain
+
+
+@dataclass
+class Life:
+    """A vault's life as the Monitor would have stored it: each event in a block of its own on the real chain."""
+
+    alice: Session
+    owner: Deployer
+    market: LocalMarket
+    vault: str
+    sessions: SessionFactory
+    parts: Parts
+    flow: UUID = field(default_factory=uuid4)
+
+    async def event(self, name: str, *, transaction: str = "0x" + "cd" * 32, **args: Any) -> None:
+        await self.owner.web3.provider.make_request(RPCEndpoint("evm_mine"), [])
+        block = await self.owner.web3.eth.get_block("latest")
+        async with self.sessions.begin() as session:
+            session.add(
+                ContractEvent(
+                    chain_id=CHAIN_ID,
+                    block_number=block["number"],
+                    log_index=0,
+                    block_hash="0x" + bytes(block["hash"]).hex(),
+                    transaction_hash=transaction,
+                    address=self.vault,
+                    kind="vault",
+                    name=name,
+                    args=args,
+                    topics=[],
+                    data=b"",
+                    block_time=datetime.fromtimestamp(block["timestamp"], UTC),
+                )
+            )
+            await session.merge(
+                ChainCursor(
+                    chain_id=CHAIN_ID,
+                    next_block=block["number"] + 1_000,
+                    next_final_block=0,
+                    updated_at=datetime.now(UTC),
+                )
+            )
+
+    async def hold(self, token: str, amount: int) -> None:
+        """What the events say the vault has, it really has."""
+        await self.owner.send(self.owner.at("TestToken", token).functions.mint(self.vault, amount))
+
+    async def followed(self) -> None:
+        async with self.sessions.begin() as session:
+            session.add(
+                MonitoredContract(chain_id=CHAIN_ID, address=self.vault, kind="vault", from_block=1, live_from=1)
+            )
+
+    async def priced(self) -> int:
+        async with self.sessions() as session:
+            vault = (await session.scalars(select(Vault))).one()
+        return await BlockPricing(self.parts.chains, self.parts.prices, self.parts.tokens, self.sessions).price(vault)
+
+    async def trade(self, sold: str, amount_in: int, bought: str, amount_out: int) -> None:
+        await self.event(
+            "TradeExecuted",
+            transaction=TRADE_TRANSACTION,
+            flowId=onchain_flow_id(self.flow),
+            tokenIn=sold,
+            amountIn=str(amount_in),
+            tokenOut=bought,
+            amountOut=str(amount_out),
+        )
+
+    async def performance(self) -> dict[str, Any]:
+        answer = await self.alice.get(f"/evm/vaults/{CHAIN_ID}/{self.vault}/performance")
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+
+@pytest.fixture
+def life(
+    alice: Session, owner: Deployer, market: LocalMarket, vault: str, sessions: SessionFactory, parts: Parts
+) -> Life:
+    return Life(alice, owner, market, vault, sessions, parts)
+
+
+async def test_a_vaults_trade_is_booked_against_its_cost_and_gas_is_counted_apart(
+    life: Life, clock: SimulatedClock
+) -> None:
+    base, quote = life.market.base_token, life.market.quote_token
+    await life.followed()
+    await life.event("UserDeposit", token=base, amount=str(10 * ONE))
+    await life.trade(base, 4 * ONE, quote, 8_100 * USD)
+    await life.event("UserWithdraw", token=quote, amount=str(100 * USD))
+    await life.hold(base, 6 * ONE)
+    await life.hold(quote, 8_000 * USD)
+    async with life.sessions.begin() as session:
+        session.add(Flow(id=life.flow, user_id=life.alice.user_id, flow_id="mine", status="running", current_version=1))
+        session.add(
+            Transaction(
+                chain_id=CHAIN_ID,
+                signer=life.alice.account.address,
+                nonce=0,
+                purpose="trade",
+                purpose_id="0x01",
+                hash=TRADE_TRANSACTION,
+                raw=b"",
+                gas_limit=1,
+                max_fee_per_gas=1,
+                max_priority_fee_per_gas=1,
+                status="mined",
+                gas_used=200_000,
+                effective_gas_price=10**9,
+            )
+        )
+    # Two tokens and the native currency at three blocks, the quote token left out.
+    assert await life.priced() == 6
+    assert await life.priced() == 0
+    clock.advance_to(clock.now() + timedelta(seconds=6))
+    price = Decimal(next(p for p in await positions(life) if p["token"] == base)["price"])
+    found = await life.performance()
+    with localcontext(prec=80):
+        gained = 8_100 - price * 4
+        assert Decimal(found["deposited"]) == price * 10
+        assert Decimal(found["realised"]) == Decimal(found["profit"]) == gained
+        assert Decimal(found["left"]) == price * 6 + 8_000
+    assert found["gas_wei"] == str(200_000 * 10**9)
+    assert [(h["token"], h["amount"]) for h in found["holdings"]] == sorted(
+        [(base, str(6 * ONE)), (quote, str(8_000 * USD))]
+    )
+    assert (found["unrealised"], found["withdrawn"]) == ("0", "100")
+    assert Decimal(found["time_weighted_return"]) == pytest.approx(gained / (price * 10), abs=Decimal("1e-15"))
+    assert found["max_drawdown"] == "0"
+    assert (await life.alice.get("/portfolio/performance")).json() == [found]
+    flow = found["flows"][0]
+    assert (flow["flow_id"], flow["trades"], flow["profit"]) == ("mine", 1, "0")
+    # The local market has no pool of the wrapped native currency: what gas was worth cannot be known.
+    assert (found["gas"], found["profit_after_gas"]) == (None, None)
+    assert found["reasons"] == dict.fromkeys(("gas", "profit_after_gas"), f"no_pool: {ZERO_ADDRESS}")
+
+
+async def positions(life: Life) -> list[dict[str, Any]]:
+    """Values the vault anew; the valuation is stored."""
+    answer = await life.alice.get(f"/evm/vaults/{CHAIN_ID}/{life.vault}/portfolio")
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["positions"]
+    return found
+
+
+async def test_prices_not_found_yet_are_pending_and_nothing_is_zero(life: Life) -> None:
+    await life.followed()
+    await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
+    found = await life.performance()
+    assert found["deposited"] is None
+    assert found["reasons"]["deposited"] == f"price_pending: {life.market.base_token}"
+    assert found["reasons"]["left"] == "not_valued_yet"
+
+
+async def test_a_vault_that_holds_less_than_its_events_say_has_no_known_profit(life: Life) -> None:
+    await life.followed()
+    await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
+    await life.priced()
+    await positions(life)
+    found = await life.performance()
+    assert found["profit"] is None
+    assert found["reasons"]["left"].startswith("balance_short")
+
+
+async def test_a_vault_nobody_follows_says_so_for_every_number(life: Life) -> None:
+    await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
+    found = await life.performance()
+    assert found["profit"] is None
+    assert set(found["reasons"]) >= {"profit", "realised", "time_weighted_return", "max_drawdown"}
+    assert all(reason.startswith("history_incomplete") for reason in found["reasons"].values())

@@ -1,0 +1,1 @@
+"""How vaults and flows fared: profit, return and drawdown, from the chain's own events."""

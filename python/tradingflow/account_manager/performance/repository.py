@@ -1,0 +1,147 @@
+"""What the figures are made of, as the Monitor and the jobs stored it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.account_manager.performance.figure import Figure
+from tradingflow.account_manager.performance.history import VaultEvent
+from tradingflow.account_manager.performance.profit import Part
+from tradingflow.account_manager.performance.report import Look
+from tradingflow.core.evm import parse_address
+from tradingflow.core.ids import onchain_flow_id
+from tradingflow.db.models import (
+    BlockPrice,
+    ChainCursor,
+    ContractEvent,
+    Flow,
+    MonitoredContract,
+    Token,
+    Transaction,
+    Vault,
+    VaultValuation,
+)
+
+NAMES = ("UserDeposit", "UserWithdraw", "TradeExecuted")
+
+
+async def events_of(session: AsyncSession, chain_id: int, vault: str) -> list[VaultEvent]:
+    """Deposits, withdrawals and trades of a vault, oldest first."""
+    statement = (
+        select(ContractEvent)
+        .where(ContractEvent.chain_id == chain_id, ContractEvent.address == vault, ContractEvent.name.in_(NAMES))
+        .order_by(ContractEvent.block_number, ContractEvent.log_index)
+    )
+    return [_event(row) for row in await session.scalars(statement)]
+
+
+def _event(row: ContractEvent) -> VaultEvent:
+    args = row.args or {}
+    gone = come = None
+    if row.name == "TradeExecuted":
+        gone, come = _part(args, "tokenIn", "amountIn"), _part(args, "tokenOut", "amountOut")
+    elif row.name == "UserDeposit":
+        come = _part(args, "token", "amount")
+    else:
+        gone = _part(args, "token", "amount")
+    flow = args.get("flowId")
+    return VaultEvent(
+        row.block_number, row.log_index, row.block_hash, row.block_time, row.transaction_hash, gone, come, flow
+    )
+
+
+def _part(args: dict[str, Any], token: str, amount: str) -> Part:
+    return Part(parse_address(args[token]), int(args[amount]))
+
+
+async def next_block(session: AsyncSession, chain_id: int) -> int | None:
+    """The first block whose events are not stored yet; None when nobody follows the chain."""
+    found: int | None = await session.scalar(select(ChainCursor.next_block).where(ChainCursor.chain_id == chain_id))
+    return found
+
+
+async def is_history_complete(session: AsyncSession, chain_id: int, vault: str) -> bool:
+    """Whether every event of the vault up to the cursor is stored."""
+    statement = select(MonitoredContract).where(
+        MonitoredContract.chain_id == chain_id, MonitoredContract.address == vault
+    )
+    contract = await session.scalar(statement)
+    return contract is not None and contract.live_from is not None and contract.history_next is None
+
+
+async def block_prices(
+    session: AsyncSession, chain_id: int, block_hashes: Collection[str]
+) -> dict[tuple[str, str], Figure]:
+    statement = select(BlockPrice).where(BlockPrice.chain_id == chain_id, BlockPrice.block_hash.in_(block_hashes))
+    return {(row.block_hash, row.token): Figure(row.price, row.reason) for row in await session.scalars(statement)}
+
+
+async def keep_block_price(session: AsyncSession, chain_id: int, block_hash: str, token: str, price: Figure) -> None:
+    values = {"chain_id": chain_id, "block_hash": block_hash, "token": token, "price": price.value}
+    await session.execute(insert(BlockPrice).values(**values, reason=price.reason).on_conflict_do_nothing())
+
+
+async def decimals_of(session: AsyncSession, chain_id: int, tokens: Iterable[str]) -> dict[str, int | None]:
+    statement = select(Token.address, Token.decimals).where(Token.chain_id == chain_id, Token.address.in_(tokens))
+    return {row.address: row.decimals for row in await session.execute(statement)}
+
+
+async def gas_of(session: AsyncSession, chain_id: int, hashes: Collection[str]) -> dict[str, int]:
+    """Wei paid by those of the transactions that we sent."""
+    statement = select(Transaction.hash, Transaction.gas_used, Transaction.effective_gas_price).where(
+        Transaction.chain_id == chain_id, Transaction.hash.in_(hashes), Transaction.gas_used.is_not(None)
+    )
+    rows = (await session.execute(statement)).all()
+    return {hash_: used * price for hash_, used, price in rows if used is not None and price is not None}
+
+
+async def looks_of(session: AsyncSession, vault: Vault, from_block: int, before_block: int, step_s: int) -> list[Look]:
+    """The last valuation of each step among those of some blocks, oldest first."""
+    step = func.floor(func.extract("epoch", VaultValuation.taken_at) / step_s)
+    statement = (
+        select(VaultValuation)
+        .where(
+            VaultValuation.vault_id == vault.id,
+            VaultValuation.block_number >= from_block,
+            VaultValuation.block_number < before_block,
+        )
+        .ext(distinct_on(step))
+        .order_by(step, VaultValuation.taken_at.desc())
+    )
+    looks = [_look(row) for row in await session.scalars(statement)]
+    return sorted(looks, key=lambda look: (look.block_number, look.taken_at))
+
+
+def _look(row: VaultValuation) -> Look:
+    prices, balances = {}, {}
+    for position in row.positions:
+        token, price = position["token"], position["price"]
+        prices[token] = Figure.unknown(f"{position['reason']}: {token}") if price is None else Figure(Decimal(price))
+        balances[token] = int(position["balance"])
+    return Look(row.block_number, row.taken_at, prices, balances)
+
+
+async def flow_names(session: AsyncSession, user_id: UUID) -> dict[str, str]:
+    """The owner's names of flows by their on-chain ids."""
+    rows = (await session.execute(select(Flow.id, Flow.flow_id).where(Flow.user_id == user_id))).all()
+    return {onchain_flow_id(pk): name for pk, name in rows}
+
+
+async def vaults_with_news(session: AsyncSession, chain_id: int, from_block: int) -> list[Vault]:
+    """Vaults that had an event at or after a block."""
+    moved = select(ContractEvent.address).where(
+        ContractEvent.chain_id == chain_id, ContractEvent.block_number >= from_block, ContractEvent.name.in_(NAMES)
+    )
+    statement = select(Vault).where(Vault.chain_id == chain_id, Vault.address.in_(moved)).order_by(Vault.id)
+    return list(await session.scalars(statement))
+
+
+async def vault_by_id(session: AsyncSession, vault_id: UUID) -> Vault | None:
+    return await session.get(Vault, vault_id)
