@@ -33,15 +33,17 @@ async def index(job: dict[str, Any]) -> dict[str, float]:
         await connection.execute(insert(MonitoredContract), [contract | {"from_block": 0}])
     async with follow_chain(chain, engine, AbiRegistry()) as follower:
         started = time.perf_counter()
+        cpu_started = time.process_time()
         while not await follower.round():
             pass
         seconds = time.perf_counter() - started
+        cpu_seconds = time.process_time() - cpu_started
     async with engine.connect() as connection:
         count = select(func.count()).select_from(ContractEvent).where(ContractEvent.chain_id == chain.chain_id)
         events = await connection.scalar(count)
     await engine.dispose()
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "events": float(events or 0), "peak_mb": peak_mb}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "events": float(events or 0), "peak_mb": peak_mb}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def keccak(data: bytes) -> bytes:
 @lru_cache(maxsize=65_536)
 def _checksummed(hexits: str) -> str:
     digest = keccak(hexits.encode()).hex()
-    return "0x" + "".join(c.upper() if int(d, 16) >= 8 else c for c, d in zip(hexits, digest, strict=False))
+    letters = zip(hexits, hexits.upper(), digest, strict=False)
+    return "0x" + "".join([upper if nibble >= "8" else lower for lower, upper, nibble in letters])
 
 
 def address_from_bytes(raw: bytes) -> str:

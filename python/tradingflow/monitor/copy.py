@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from struct import Struct
 
-from tradingflow.monitor.decoder import EventRow
+from tradingflow.monitor.decoder import MOST_TOPICS, EventRow
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -21,23 +21,32 @@ _JSONB_VERSION = b"\x01"
 _BYTEA_OID = 17
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _CHUNK_ROWS = 1000
+_COLUMNS = len(EventRow._fields)
 
 _length = Struct("!i").pack
-# Column count, then chain id and block number as bigint, log index as integer, each with its length in front.
-_head = Struct("!hiqiqii").pack
+# Column count, then chain id and block number as bigint, log index as integer, block hash, transaction hash and address
+# as bytea, each with its length in front.
+_head = Struct("!hiqiqiii32si32si20s").pack
 _bigint = Struct("!iq").pack
-_array_head = Struct("!iiiii").pack
-_empty_array = Struct("!iiii").pack(12, 0, 0, _BYTEA_OID)
+
+
+def _array_head(topics: int) -> bytes:
+    """What stands before the words of an array of `topics` words, the length of the first one included."""
+    if topics == 0:
+        return Struct("!iiii").pack(12, 0, 0, _BYTEA_OID)
+    return Struct("!iiiiiii").pack(20 + 36 * topics, 1, 0, _BYTEA_OID, topics, 1, 32)
+
+
+_ARRAY_HEADS = [_array_head(topics) for topics in range(MOST_TOPICS + 1)]
 _TOPIC_LENGTH = _length(32)
-
-
-def _field(value: bytes) -> bytes:
-    return _length(len(value)) + value
 
 
 @lru_cache(maxsize=4096)
 def _text(value: str | None) -> bytes:
-    return _NULL if value is None else _field(value.encode())
+    if value is None:
+        return _NULL
+    raw = value.encode()
+    return _length(len(raw)) + raw
 
 
 @lru_cache(maxsize=4096)
@@ -47,28 +56,23 @@ def _time(value: datetime) -> bytes:
     return _bigint(8, (since.days * 86_400 + since.seconds) * 1_000_000)
 
 
-def _topics(topics: Sequence[bytes]) -> bytes:
-    if not topics:
-        return _empty_array
-    body = _TOPIC_LENGTH + _TOPIC_LENGTH.join(topics)
-    return _length(20 + len(body)) + _array_head(1, 0, _BYTEA_OID, len(topics), 1) + body
-
-
 def _encoded(row: EventRow) -> bytes:
-    args = row.args
+    """One row; its columns in the order of EventRow."""
+    chain_id, number, log_index, block_hash, transaction_hash, address, kind, name, args, reason, topics, data, time = (
+        row
+    )
     return b"".join(
         (
-            _head(len(row), 8, row.chain_id, 8, row.block_number, 4, row.log_index),
-            _field(row.block_hash),
-            _field(row.transaction_hash),
-            _field(row.address),
-            _text(row.kind),
-            _text(row.name),
+            _head(_COLUMNS, 8, chain_id, 8, number, 4, log_index, 32, block_hash, 32, transaction_hash, 20, address),
+            _text(kind),
+            _text(name),
             _NULL if args is None else _length(len(args) + 1) + _JSONB_VERSION + args,
-            _text(row.undecoded_reason),
-            _topics(row.topics),
-            _field(row.data),
-            _time(row.block_time),
+            _text(reason),
+            _ARRAY_HEADS[len(topics)],
+            _TOPIC_LENGTH.join(topics),
+            _length(len(data)),
+            data,
+            _time(time),
         )
     )
 
