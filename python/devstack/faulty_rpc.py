@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-FAULTS = ("slow", "http_429", "http_500", "truncated", "wrong_chain", "stale", "range_limit", "empty_logs", "dropped")
+FAULTS = ("slow", "http_429", "http_500", "truncated", "wrong_chain", "stale", "range_limit", "empty_logs", "dropped",
+          "behind")  # fmt: skip
 SLOW_S = 0.4
 Answer = dict[str, Any]
 MOST_BLOCKS = 20
@@ -54,6 +55,8 @@ class FaultyRpc:
         if fault == "dropped" and request.transport is not None:
             request.transport.close()
         many = calls if isinstance(calls, list) else [calls]
+        if fault == "behind":
+            many = [_behind(call) for call in many]
         if fault == "range_limit" and any(_is_wide(call) for call in many):
             answers = [_error(call, -32005, "query exceeds max block range 20") for call in many]
         else:
@@ -84,7 +87,18 @@ def _empty_logs(call: Any, answer: Answer) -> Answer:
     return answer | {"result": []} if call["method"] == "eth_getLogs" else answer
 
 
+def _no_state(call: Any, answer: Answer) -> Answer:
+    """As a node without an archive answers about old blocks."""
+    return _error(call, -32000, "missing trie node") if call["method"] == "eth_getStorageAt" else answer
+
+
+def _behind(call: Any) -> Any:
+    """What is asked of a node that stopped at its first block: all it answers is true, and old."""
+    return call | {"params": ["0x0", False]} if call["params"][:1] == ["latest"] else call
+
+
 SPOILERS: dict[str, Callable[[Any, Answer], Answer]] = {
+    "no_state": _no_state,
     "wrong_chain": _wrong_chain,
     "stale": _stale,
     "empty_logs": _empty_logs,

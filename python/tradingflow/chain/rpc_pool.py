@@ -1,16 +1,18 @@
 """Several nodes of one chain as one: the healthiest answers, the others stand in.
 
 A node must first say that it serves this chain, and again after every failure to reach it. Each failure lowers its
-score and keeps it out for a while, twice as long each time; each answer raises the score.
+score and keeps it out for a while, twice as long each time; each answer raises the score. Every few seconds all are
+asked for their head, and one that is left behind stands back: it would answer, truly and without end, of the past.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from tradingflow.chain.rpc import TEXT, Distrusted, RangeTooWide, RpcFailed, RpcNode
+from tradingflow.chain.rpc import HEADER, TEXT, Distrusted, RangeTooWide, RpcFailed, RpcNode
 from tradingflow.core.logging import get_logger
 
 T = TypeVar("T")
@@ -18,6 +20,10 @@ log = get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+# How often the heads of all nodes are compared, how long that may take, and how far behind is still as good.
+COMPARE_S = 5.0
+COMPARE_TIMEOUT_S = 2.0
+BEHIND_BLOCKS = 3
 # Weight of the newest outcome in a node's score.
 SCORE_WEIGHT = 0.2
 
@@ -55,6 +61,7 @@ class RpcPool:
         self.chain_id = chain_id
         self.members = [PooledNode(node) for node in nodes]
         self._on_failure = on_failure
+        self._compared_at_s = float("-inf")
 
     async def close(self) -> None:
         for member in self.members:
@@ -82,10 +89,32 @@ class RpcPool:
                 return outcome
         raise failure
 
-    def _ranked(self) -> list[PooledNode]:
-        """Best first; nodes that are paused come last, for when nobody else can."""
+    async def compare_heads(self) -> None:
+        """Learn which nodes are behind; does nothing with one node, or again too soon."""
         now = time.monotonic()
-        return sorted(self.members, key=lambda member: (member.paused_until_s > now, -member.head, -member.score))
+        if len(self.members) == 1 or now - self._compared_at_s < COMPARE_S:
+            return
+        self._compared_at_s = now
+        await asyncio.gather(*(self._ask_head(member) for member in self.members if member.paused_until_s <= now))
+
+    async def _ask_head(self, member: PooledNode) -> None:
+        try:
+            async with asyncio.timeout(COMPARE_TIMEOUT_S):
+                await self._verify(member)
+                header = await member.node.call("eth_getBlockByNumber", ["latest", False], HEADER)
+        except (RpcFailed, TimeoutError) as error:
+            member.failed()
+            self._on_failure(member.node.name, error.code if isinstance(error, RpcFailed) else "rpc_slow")
+        else:
+            member.head = header.height
+
+    def _ranked(self) -> list[PooledNode]:
+        """Best first; nodes that are behind come later, and those that are paused last, for when nobody else can."""
+        now = time.monotonic()
+        fresh = max(member.head for member in self.members) - BEHIND_BLOCKS
+        return sorted(
+            self.members, key=lambda member: (member.paused_until_s > now, member.head < fresh, -member.score)
+        )
 
     async def _verify(self, member: PooledNode) -> None:
         if member.verified:
