@@ -10,6 +10,9 @@ from typing import Any
 from tradingflow.chain import abi
 from tradingflow.chain.decoder import Args, EventDecoder, EventSpec, Undecodable, event_from_abi, event_from_text
 
+# The kind whose events any contract may log; its own kind goes first.
+WILDCARD = "*"
+
 
 @cache
 def built_in_events() -> Mapping[str, tuple[EventSpec, ...]]:

@@ -6,6 +6,7 @@ with `Distrusted` as the word for an answer that cannot be.
 TradingFlowError
 └── DependencyUnavailable
     └── RpcFailed          no usable answer: time-out, HTTP status, broken JSON, an error of the node
+        ├── Refused        the node answered with an error: it cannot, or will not
         ├── RangeTooWide   eth_getLogs over too many blocks or results: ask for less
         └── Distrusted     a well-formed answer that contradicts itself or the chain
 """
@@ -27,6 +28,8 @@ from tradingflow.core.errors import DependencyUnavailable
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 10.0
+# Of the 4xx, those that say "not now" rather than "not this".
+TRY_AGAIN = frozenset({408, 425, 429})
 # What most providers allow in one batch request.
 BATCH_LIMIT = 100
 
@@ -36,6 +39,11 @@ class RpcFailed(DependencyUnavailable):
 
     def __init__(self, detail: str, code: str = "rpc_failed") -> None:
         super().__init__(code, detail)
+
+
+class Refused(RpcFailed):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "rpc_refused")
 
 
 class RangeTooWide(RpcFailed):
@@ -48,8 +56,8 @@ class Distrusted(RpcFailed):
         super().__init__(detail, "rpc_distrusted")
 
 
-class RawLog(msgspec.Struct, rename="camel", frozen=True):
-    """One log as the node sends it: quantities and bytes are 0x hex."""
+class RawLog(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One log as the node sends it: quantities and bytes are 0x hex. Holds no reference cycle, so no garbage."""
 
     address: str
     topics: list[str]
@@ -171,13 +179,15 @@ class RpcNode:
     def _node_error(self, method: str, error: _NodeError) -> RpcFailed:
         text = f"{self.name} refused {method}: {error.code} {error.message[:200]}"
         too_wide = method == "eth_getLogs" and _TOO_WIDE.search(error.message)
-        return RangeTooWide(text) if too_wide else RpcFailed(text)
+        return RangeTooWide(text) if too_wide else Refused(text)
 
     def _http_error(self, status: int, body: bytes) -> RpcFailed:
         """Some providers refuse a wide range with a 4xx status; the reason is in the body."""
         text = f"{self.name} answered HTTP {status}"
-        too_wide = status == 413 or (status == 400 and _TOO_WIDE.search(body[:1000].decode(errors="replace")))
-        return RangeTooWide(text) if too_wide else RpcFailed(text)
+        if status == 413 or (status == 400 and _TOO_WIDE.search(body[:1000].decode(errors="replace"))):
+            return RangeTooWide(text)
+        will_not = 400 <= status < 500 and status not in TRY_AGAIN
+        return Refused(text) if will_not else RpcFailed(text)
 
     async def _post(self, request: object) -> bytes:
         if self._session is None:

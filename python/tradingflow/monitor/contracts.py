@@ -49,6 +49,11 @@ class ContractSet:
         """(place in the order, contract) by address in any case."""
         return self._known.get(address) or self._known.get(address.lower())
 
+    def kind_of(self, address: str) -> str | None:
+        """None for an address that is not monitored."""
+        _, contract = self.get(address) or (-1, None)
+        return None if contract is None else contract.kind
+
     def addresses(self, first: int = 0) -> list[str]:
         """Lower-case addresses from this place in the order on."""
         return self._addresses[first:]

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from tradingflow.chain.decoder import Undecodable
-from tradingflow.chain.registry import AbiRegistry
+from tradingflow.chain.registry import WILDCARD, AbiRegistry
 from tradingflow.chain.rpc import Distrusted, Header, RawLog
 from tradingflow.core.evm import to_bytes
 from tradingflow.monitor.contracts import Contract
 
 # A 32-byte word as 0x hex.
 HEX_WORD = 66
+WORD = 32
 MOST_TOPICS = 4
 
 
@@ -53,12 +54,21 @@ class Decoded(NamedTuple):
     reason: str | None
 
 
-def decode_log(registry: AbiRegistry, kind: str, topics: Sequence[bytes], data: bytes) -> Decoded:
-    try:
-        name, args = registry.decode(kind, topics, data)
-    except Undecodable as error:
-        return Decoded(None, None, error.reason)
-    return Decoded(name, args, None)
+def decode_log(
+    registry: AbiRegistry, kind: str, topics: Sequence[bytes], data: bytes, implementation_kind: str | None = None
+) -> Decoded:
+    """By the ABI of the implementation where there is one, of the contract's kind, or of any contract: the first that
+    fits. The reason is the first one's."""
+    kinds = (kind, WILDCARD) if implementation_kind is None else (implementation_kind, kind, WILDCARD)
+    reason = None
+    for candidate in kinds:
+        try:
+            name, args = registry.decode(candidate, topics, data)
+        except Undecodable as error:
+            reason = reason or error.reason
+        else:
+            return Decoded(name, args, None)
+    return Decoded(None, None, reason)
 
 
 def block_of(header: Header) -> Block:
@@ -66,11 +76,16 @@ def block_of(header: Header) -> Block:
 
 
 def event_row(
-    chain_id: int, contract: Contract, block: Block, log: RawLog, registry: AbiRegistry
+    chain_id: int,
+    contract: Contract,
+    block: Block,
+    log: RawLog,
+    registry: AbiRegistry,
+    implementation_kind: str | None = None,
 ) -> tuple[EventRow, Decoded]:
     """The row of one log, and what was decoded. Raises Distrusted when the log itself is not well-formed."""
     topics, data, transaction_hash = _raw_parts(log)
-    decoded = decode_log(registry, contract.kind, topics, data)
+    decoded = decode_log(registry, contract.kind, topics, data, implementation_kind)
     row = EventRow(
         chain_id,
         block.number,
@@ -92,13 +107,17 @@ def event_row(
 def _raw_parts(log: RawLog) -> tuple[list[bytes], bytes, bytes]:
     """Topics, data and transaction hash as bytes."""
     words = [log.transaction_hash, *log.topics]
-    if len(words) > MOST_TOPICS + 1 or any(len(text) != HEX_WORD for text in words):
+    if len(words) > MOST_TOPICS + 1 or [text for text in words if len(text) != HEX_WORD]:
         raise Distrusted("a node sent a log whose hashes have the wrong length")
+    text = "".join([*words, log.data])
     try:
-        transaction_hash, *topics = [bytes.fromhex(text[2:]) for text in words]
-        return topics, bytes.fromhex(log.data[2:]), transaction_hash
+        raw = bytes.fromhex(text.replace("0x", ""))  # one conversion of all is half the cost of one of each
     except ValueError as error:
         raise Distrusted("a node sent a log whose fields are not hex") from error
+    if 2 * len(raw) != len(text) - 2 * (len(words) + 1):
+        raise Distrusted("a node sent a log whose fields are not 0x hex")
+    end = WORD * len(words)
+    return [raw[at : at + WORD] for at in range(WORD, end, WORD)], raw[end:], raw[:WORD]
 
 
 def block_time(timestamp_s: int) -> datetime:

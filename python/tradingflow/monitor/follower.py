@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Distrusted
@@ -16,8 +18,11 @@ from tradingflow.monitor import metrics
 from tradingflow.monitor.assembler import Assembler
 from tradingflow.monitor.backfill import Backfill, BackgroundWriter, RangeSizer
 from tradingflow.monitor.contracts import ContractSet
+from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.history import History
+from tradingflow.monitor.proxies import BEFORE_ALL_LOGS, Implementation, Proxies
+from tradingflow.monitor.proxy_store import ProxyStore
 from tradingflow.monitor.reader import ChainReader, Head, Span, link
 from tradingflow.monitor.reorg import Lineage
 from tradingflow.monitor.store import Batch, ChainStore
@@ -49,6 +54,7 @@ class Follower:
         settings: ChainSettings,
         reader: ChainReader,
         store: ChainStore,
+        proxies: ProxyStore,
         registry: AbiRegistry,
         heads: NewHeads | None = None,
     ) -> None:
@@ -57,6 +63,7 @@ class Follower:
         self._label = str(settings.chain_id)
         self._reader = reader
         self._store = store
+        self._proxies = proxies
         self._registry = registry
         self._heads = heads
         self._sizer = RangeSizer()
@@ -122,7 +129,9 @@ class Follower:
         contracts = ContractSet(await self._store.adopt(cursor.next_block))
         metrics.CONTRACTS.labels(self._label).set(len(contracts))
         blocks = await self._store.recent_blocks(cursor.next_block)
-        assembler = Assembler(self.chain_id, self._registry, Discovery(), contracts)
+        await self._examine()
+        proxies = Proxies(await self._proxies.load(), contracts.kind_of)
+        assembler = Assembler(self.chain_id, self._registry, Discovery(), contracts, proxies)
         lineage = Lineage(self._settings.finality_blocks, blocks)
         self._state = State(cursor.next_block, lineage, assembler)
         return self._state
@@ -132,7 +141,19 @@ class Follower:
             await self._store.load_abis(self._registry)
             for contract in await self._store.adopt(state.next_block):
                 state.assembler.contracts.add(contract)
+            for implementation in await self._examine():
+                state.assembler.proxies.add(implementation)
             metrics.CONTRACTS.labels(self._label).set(len(state.assembler.contracts))
+
+    async def _examine(self) -> list[Implementation]:
+        """Look which contracts taken up are proxies; returns the implementations found."""
+        found: list[Implementation] = []
+        waiting = [(address, block) for address, block in await self._proxies.unexamined() if block > 0]
+        for block, group in groupby(waiting, key=itemgetter(1)):
+            behind = await self._reader.implementations([address for address, _ in group], block - 1)
+            found += [Implementation(proxy, block, BEFORE_ALL_LOGS, code) for proxy, code in behind.items()]
+        await self._proxies.examined(found)
+        return found
 
     async def _tip_is_canonical(self, state: State) -> bool:
         """Whether the block we stored last is on the node's chain."""
@@ -173,7 +194,7 @@ class Follower:
 
     async def _read_history(self, state: State) -> bool:
         """Read one range of what late contracts are missing; whether there was any."""
-        discovered = await self._history.step(state.next_block, state.lineage)
+        discovered = await self._history.step(state.next_block, state.lineage, state.assembler.proxies)
         for contract in discovered or ():
             state.assembler.contracts.add(contract)
         return discovered is not None
@@ -188,8 +209,9 @@ class Follower:
         for child in batch.discovered:
             log.info("contract discovered", chain_id=self.chain_id, address=child.address, kind=child.kind)
 
-    def _measure(self, events: Sequence[tuple[object, ...]], span: Span, head: Head) -> None:
+    def _measure(self, events: Sequence[EventRow], span: Span, head: Head) -> None:
         metrics.EVENTS.labels(self._label).inc(len(events))
+        metrics.UNDECODED.labels(self._label).inc(sum(event.name is None for event in events))
         metrics.LAG_BLOCKS.labels(self._label).set(head.number - span.last)
         metrics.LAG_SECONDS.labels(self._label).set(max(0.0, time.time() - span.headers[span.last].time))
 

@@ -12,6 +12,7 @@ from tradingflow.monitor.assembler import Assembler
 from tradingflow.monitor.backfill import RangeSizer, read_split
 from tradingflow.monitor.contracts import Contract, ContractSet
 from tradingflow.monitor.discovery import Discovery
+from tradingflow.monitor.proxies import Proxies
 from tradingflow.monitor.reader import ChainReader, Span
 from tradingflow.monitor.reorg import Lineage
 from tradingflow.monitor.store import ChainStore
@@ -30,7 +31,7 @@ class History:
         self._registry = registry
         self._sizer = RangeSizer()
 
-    async def step(self, next_block: int, lineage: Lineage) -> list[Contract] | None:
+    async def step(self, next_block: int, lineage: Lineage, proxies: Proxies) -> list[Contract] | None:
         """Read and store one range; returns the contracts it discovered, or None when no gap was left.
 
         They have a past of their own, and are followed from `next_block` on.
@@ -49,7 +50,7 @@ class History:
             span = await self._reader.newest(first, last, addresses)
             _check_is_stored_chain(span, lineage)
         self._sizer.came(last - first + 1, len(span.logs))
-        assembler = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts))
+        assembler = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts), proxies)
         return await self._store.commit_history(assembler.past(span), contracts, next_block)
 
 

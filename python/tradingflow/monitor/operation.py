@@ -23,6 +23,8 @@ from tradingflow.monitor.contracts import Contract, ContractSet
 from tradingflow.monitor.decoder import EventRow, decode_log
 from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.notify import LANE, event_message
+from tradingflow.monitor.proxies import Proxies
+from tradingflow.monitor.proxy_store import ProxyStore
 from tradingflow.monitor.reader import ChainReader
 from tradingflow.monitor.store import CONTRACT_FIELDS, ChainStore
 
@@ -88,12 +90,13 @@ class Operation:
         if last >= (await self._store.cursor()).next_block:
             raise InvalidInput("not_stored", f"block {last} is not stored yet")
         contracts = await self._contracts()
+        proxies = await self._proxies()
         differences: list[Difference] = []
         for start in range(first, last + 1, VERIFY_BLOCKS):
             end = min(start + VERIFY_BLOCKS - 1, last)
             addresses = [contract.address.lower() for contract in contracts]
             span = await read_split(reader, RangeSizer(), start, end, addresses)
-            fresh = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts)).past(span)
+            fresh = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts), proxies).past(span)
             stored = {(row["block_number"], row["log_index"]): dict(row) for row in await self._events(start, end)}
             chain = {(row.block_number, row.log_index): _as_stored(row) for row in fresh.events}
             differences += _differences(stored, chain)
@@ -116,6 +119,7 @@ class Operation:
         Those decoded are published again under their names, and the contracts they announce are followed.
         """
         await self._store.load_abis(self._registry)
+        proxies = await self._proxies()
         tried = decoded = 0
         after = (-1, -1)
         while True:
@@ -123,14 +127,17 @@ class Operation:
                 cursor = await self._locked_cursor(connection)
                 rows = await self._undecoded(connection, kind, after)
                 for row in rows:
-                    decoded += await self._redecode(connection, row, cursor.next_final_block)
+                    decoded += await self._redecode(connection, row, proxies, cursor.next_final_block)
             tried += len(rows)
             if len(rows) < REDECODE_PAGE:
                 return tried, decoded
             after = _position(rows[-1])
 
-    async def _redecode(self, connection: AsyncConnection, row: Row[Any], next_final_block: int) -> bool:
-        name, args, reason = decode_log(self._registry, row.kind, row.topics, row.data)
+    async def _redecode(
+        self, connection: AsyncConnection, row: Row[Any], proxies: Proxies, next_final_block: int
+    ) -> bool:
+        implementation_kind = proxies.kind(row.address, *_position(row))
+        name, args, reason = decode_log(self._registry, row.kind, row.topics, row.data, implementation_kind)
         key = (
             ContractEvent.chain_id == row.chain_id,
             ContractEvent.block_number == row.block_number,
@@ -171,6 +178,10 @@ class Operation:
             raise NotFound("chain", self._chain_id)
         cursor: ChainCursor = row
         return cursor
+
+    async def _proxies(self) -> Proxies:
+        known = ContractSet(await self._contracts())
+        return Proxies(await ProxyStore(self._engine, self._chain_id).load(), known.kind_of)
 
     async def _contracts(self) -> list[Contract]:
         query = select(*CONTRACT_FIELDS).where(MonitoredContract.chain_id == self._chain_id)

@@ -16,12 +16,17 @@ from tradingflow.chain.rpc import (
     Distrusted,
     Header,
     RawLog,
+    Refused,
     RpcNode,
     quantity,
 )
 from tradingflow.chain.rpc_pool import RpcPool
 from tradingflow.core.evm import address_from_bytes, keccak, to_bytes
+from tradingflow.core.logging import get_logger
+from tradingflow.monitor.proxies import IMPLEMENTATION_SLOT
 from tradingflow.monitor.reorg import BlockLink, is_linked
+
+log = get_logger(__name__)
 
 # Beyond this many, logs are asked for without an address filter and picked here: no node takes 100,000 addresses.
 MOST_ADDRESSES = 1000
@@ -62,6 +67,7 @@ class ChainReader:
             header = await node.call("eth_getBlockByNumber", ["latest", False], HEADER)
             return Head(header.height, header.hash)
 
+        await self._pool.compare_heads()
         return await self._pool.run(read)
 
     async def headers(self, numbers: Sequence[int]) -> list[Header]:
@@ -109,6 +115,25 @@ class ChainReader:
         """The same settled blocks for other addresses."""
         return await self.settled(span.first, span.last, addresses)
 
+    async def implementations(self, addresses: Sequence[str], block: int) -> dict[str, str]:
+        """What the EIP-1967 slots of these contracts held after this block; without those that held nothing.
+
+        None at all where no node knows any more: without an archive, it keeps the state of its last blocks only.
+        """
+        tag = quantity(block)
+        calls: list[Call] = [("eth_getStorageAt", [address, IMPLEMENTATION_SLOT, tag]) for address in addresses]
+
+        async def read(node: RpcNode) -> list[str]:
+            try:
+                return await node.batch(calls, TEXT)
+            except Refused:
+                log.warning("no state to look for proxies in", node=node.name, block=block, contracts=len(calls))
+                return []
+
+        slots = await self._pool.run(read)
+        found = zip(addresses, map(_address_in, slots), strict=False)
+        return {address: implementation for address, implementation in found if implementation is not None}
+
     async def vaults_of(self, factory: str, block: int) -> set[str]:
         """The vaults a VaultFactory says it made, as of this block."""
         tag = quantity(block)
@@ -121,6 +146,12 @@ class ChainReader:
             return {address_from_bytes(to_bytes(word)[12:]) for word in await node.batch(calls, TEXT)}
 
         return await self._pool.run(read)
+
+
+def _address_in(slot: str) -> str | None:
+    """The address a storage word holds, None for zero or what is no address."""
+    word = int(slot, 16) if len(slot) > 2 else 0
+    return address_from_bytes(word.to_bytes(20)) if 0 < word < 1 << 160 else None
 
 
 async def _headers(node: RpcNode, numbers: Sequence[int]) -> list[Header]:

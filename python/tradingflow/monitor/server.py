@@ -27,6 +27,7 @@ from tradingflow.monitor import metrics
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.follower import Follower
 from tradingflow.monitor.notify import LANE, RELAY_BATCH, EventPublisher
+from tradingflow.monitor.proxy_store import ProxyStore
 from tradingflow.monitor.reader import ChainReader
 from tradingflow.monitor.store import ChainStore
 from tradingflow.web.app import Check, make_app
@@ -67,7 +68,9 @@ async def open_chain(chain: ChainSettings, engine: AsyncEngine, registry: AbiReg
     heads = NewHeads(chain.ws_url, chain.chain_id) if chain.ws_url else None
     try:
         async with running(*([heads.run()] if heads else [])):
-            yield ChainParts(Follower(chain, reader, store, registry, heads), reader, store)
+            yield ChainParts(
+                Follower(chain, reader, store, ProxyStore(engine, chain.chain_id), registry, heads), reader, store
+            )
     finally:
         await pool.close()
 

@@ -25,6 +25,8 @@ from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.notify import LANE, announce, pieces_of, revert_messages
+from tradingflow.monitor.proxies import Implementation
+from tradingflow.monitor.proxy_store import forget_examination, insert_implementations, rollback_implementations
 
 log = get_logger(__name__)
 
@@ -55,6 +57,8 @@ class Cursor:
 
 # (chain id, number, hash, parent hash, time), as COPY takes it.
 BlockRow = tuple[int, int, bytes, bytes, datetime]
+# (block number, events stored of it), lowest first.
+Held = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Batch:
     blocks: Sequence[BlockRow]
     events: Sequence[EventRow]
     discovered: Sequence[Contract] = field(default=())
+    upgrades: Sequence[Implementation] = field(default=())
 
 
 class ChainStore:
@@ -162,10 +167,11 @@ class ChainStore:
             await self._copy_blocks(connection, batch)
             await self._copy_events(connection, batch)
             await self._insert_contracts(connection, batch.discovered)
+            await insert_implementations(connection, self._chain_id, batch.upgrades)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
-            if batch.events:
-                await self._announce(connection, batch.first_block, batch.next_block)
-            await self._announce_final(connection, head)
+            held = sorted(Counter(row.block_number for row in batch.events).items())
+            await self._announce(connection, held)
+            await self._announce_final(connection, head, batch, held)
 
     async def _move_cursor(self, connection: AsyncConnection, expected: int, next_block: int) -> None:
         moved = await connection.execute(
@@ -216,6 +222,7 @@ class ChainStore:
                 "discovered_by": contract.discovered_by,
                 "live_from": max(contract.from_block, live_from or 0) if adopted else None,
                 "history_next": contract.from_block if adopted else None,
+                "is_proxy": None if contract.discovered_by is None else False,
             }
             for contract in contracts
         ]
@@ -238,7 +245,7 @@ class ChainStore:
             )
         )
 
-    async def _announce_final(self, connection: AsyncConnection, head: int) -> None:
+    async def _announce_final(self, connection: AsyncConnection, head: int, batch: Batch, held: Held) -> None:
         """Announce as final what is stored and `finality_blocks` below the head."""
         cursor = await self._cursor(connection)
         until = min(cursor.next_block, head - self._finality + 1)
@@ -248,10 +255,10 @@ class ChainStore:
         await connection.execute(
             update(ChainCursor).where(ChainCursor.chain_id == self._chain_id).values(next_final_block=until)
         )
-        await self._announce(connection, first, until, final=True)
+        is_the_batch = (first, until) == (batch.first_block, batch.next_block)
+        await self._announce(connection, held if is_the_batch else await self._held(connection, first, until), True)
 
-    async def _announce(self, connection: AsyncConnection, first: int, until: int, *, final: bool = False) -> None:
-        """Announce the stored events of [first, until) in pieces the relay publishes in a moment."""
+    async def _held(self, connection: AsyncConnection, first: int, until: int) -> Held:
         counts = (
             select(ContractEvent.block_number, func.count())
             .where(
@@ -262,8 +269,11 @@ class ChainStore:
             .group_by(ContractEvent.block_number)
             .order_by(ContractEvent.block_number)
         )
-        blocks = [(number, count) for number, count in await connection.execute(counts)]
-        pieces = (announce(self._chain_id, *piece, final=final) for piece in pieces_of(blocks))
+        return [(number, count) for number, count in await connection.execute(counts)]
+
+    async def _announce(self, connection: AsyncConnection, held: Held, final: bool = False) -> None:
+        """Announce the stored events of these blocks in pieces the relay publishes in a moment."""
+        pieces = (announce(self._chain_id, *piece, final=final) for piece in pieces_of(held))
         await enqueue(connection, LANE, [message for piece in pieces for message in piece])
 
     async def first_gap(self, most_contracts: int) -> tuple[list[Contract], int, int] | None:
@@ -297,6 +307,7 @@ class ChainStore:
                 .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.address.in_(addresses))
                 .values(history_next=batch.next_block)
             )
+            await insert_implementations(connection, self._chain_id, batch.upgrades)
             added = await self._insert_contracts(connection, batch.discovered, live_from=next_block)
             for first, until in pieces_of(sorted(Counter(row.block_number for row in batch.events).items())):
                 final_until = min(until, cursor.next_final_block)
@@ -338,6 +349,7 @@ class ChainStore:
             delete(ChainBlock).where(ChainBlock.chain_id == self._chain_id, ChainBlock.number > ancestor)
         )
         await self._rollback_contracts(connection, ancestor)
+        await rollback_implementations(connection, self._chain_id, ancestor)
         messages = revert_messages(self._chain_id, ancestor, tip, removed, next_final_block)
         await enqueue(connection, LANE, messages)
         return len(removed)
@@ -349,6 +361,7 @@ class ChainStore:
                 ours, MonitoredContract.discovered_by.is_not(None), MonitoredContract.from_block > ancestor
             )
         )
+        await forget_examination(connection, self._chain_id, ancestor)
         for column in (MonitoredContract.live_from, MonitoredContract.history_next):
             await connection.execute(
                 update(MonitoredContract)

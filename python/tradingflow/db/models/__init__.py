@@ -10,7 +10,14 @@ from tradingflow.db.models.account import (
     Wallet,
 )
 from tradingflow.db.models.base import Base
-from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractAbi, ContractEvent, MonitoredContract
+from tradingflow.db.models.chain import (
+    ChainBlock,
+    ChainCursor,
+    ContractAbi,
+    ContractEvent,
+    ContractImplementation,
+    MonitoredContract,
+)
 from tradingflow.db.models.flow import (
     Cycle,
     DeadLetter,
@@ -36,6 +43,7 @@ __all__ = [
     "ChainCursor",
     "ContractAbi",
     "ContractEvent",
+    "ContractImplementation",
     "Credential",
     "Cycle",
     "DeadLetter",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,6 +47,7 @@ class MonitoredContract(Base):
 
     The follower stores its events from `live_from` on (NULL: it has not yet taken the contract up); those of the
     blocks before are read apart, `history_next` being the first that is missing. `discovered_by` is its factory.
+    `is_proxy` is NULL until somebody looked where EIP-1967 proxies keep their implementation.
     """
 
     __tablename__ = "monitored_contracts"
@@ -58,6 +59,23 @@ class MonitoredContract(Base):
     discovered_by: Mapped[str | None] = mapped_column(EvmAddress)
     live_from: Mapped[int | None]
     history_next: Mapped[int | None]
+    is_proxy: Mapped[bool | None]
+
+
+class ContractImplementation(Base):
+    """From this place in the chain on, the proxy `address` runs the code at `implementation` (EIP-1967).
+
+    `log_index` is -1 for what its slot held before the block, else that of its `Upgraded`. The ABI of an
+    implementation is that of the monitored contract of its address.
+    """
+
+    __tablename__ = "contract_implementations"
+
+    chain_id: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
+    block_number: Mapped[int] = mapped_column(primary_key=True)
+    log_index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    implementation: Mapped[str] = mapped_column(EvmAddress)
 
 
 class ContractEvent(Base):
@@ -67,7 +85,16 @@ class ContractEvent(Base):
     """
 
     __tablename__ = "contract_events"
-    __table_args__ = (Index("ix_contract_events_chain_id_address_block_number", "chain_id", "address", "block_number"),)
+    __table_args__ = (
+        Index("ix_contract_events_chain_id_address_block_number", "chain_id", "address", "block_number"),
+        Index(
+            "ix_contract_events_undecoded",
+            "chain_id",
+            "block_number",
+            "log_index",
+            postgresql_where=text("name IS NULL"),
+        ),
+    )
 
     chain_id: Mapped[int] = mapped_column(primary_key=True)
     block_number: Mapped[int] = mapped_column(primary_key=True)
