@@ -20,7 +20,7 @@ from tradingflow.core.evm import parse_address
 from tradingflow.core.logging import configure_logging
 from tradingflow.db.engine import make_engine
 from tradingflow.db.models.chain import ContractEvent, MonitoredContract
-from tradingflow.monitor.server import follow_chain
+from tradingflow.monitor.server import collect_garbage_rarely, follow_chain
 
 
 async def index(job: dict[str, Any]) -> dict[str, float]:
@@ -48,4 +48,5 @@ async def index(job: dict[str, Any]) -> dict[str, float]:
 
 if __name__ == "__main__":
     configure_logging("bench", "WARNING")
+    collect_garbage_rarely()
     print(json.dumps(uvloop.run(index(json.loads(sys.argv[1])))))
