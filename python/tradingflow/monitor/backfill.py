@@ -16,6 +16,8 @@ from tradingflow.monitor.reader import ChainReader, Span
 LOGS_PER_RANGE = 5_000
 FIRST_RANGE_BLOCKS = 50
 WIDEST_RANGE_BLOCKS = 10_000
+# A limit is tried again a little higher after each answer at it: a node was busy once, or another one answers now.
+CEILING_STEP = 64
 # Ranges being read while one is written.
 READ_AHEAD = 3
 
@@ -29,13 +31,15 @@ class RangeSizer:
 
     def came(self, blocks: int, logs: int) -> None:
         """A range was answered: aim at LOGS_PER_RANGE, at most doubling at a time."""
+        if blocks >= self._ceiling:
+            self._ceiling = min(self._ceiling + max(1, self._ceiling // CEILING_STEP), WIDEST_RANGE_BLOCKS)
         if blocks < self.blocks and logs < LOGS_PER_RANGE:
             return
         wanted = blocks * LOGS_PER_RANGE // logs if logs else self._ceiling
         self.blocks = max(1, min(wanted, self.blocks * 2, self._ceiling))
 
     def refused(self, blocks: int) -> None:
-        """A range was too wide for a node: stay below it from now on."""
+        """A range was too wide for a node: stay well below it for now."""
         self._ceiling = max(1, blocks // 2)
         self.blocks = min(self.blocks, self._ceiling)
 
