@@ -34,6 +34,8 @@ from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
+from tradingflow.tracing.provider import make_provider
+from tradingflow.tracing.traces import Traces
 
 log = get_logger(__name__)
 
@@ -50,8 +52,9 @@ class ExecutorProcess:
         self.engine = make_engine(settings, application="celery")
         self.sessions = make_session_factory(self.engine)
         self.chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}
+        self._traces = Traces(make_provider(settings, "executor"))
         signers = SignerSet.from_settings(settings)
-        self.relayer = Relayer(self.sessions, self.chains, signers, SystemClock(), settings)
+        self.relayer = Relayer(self.sessions, self.chains, signers, SystemClock(), settings, traces=self._traces)
         self.trades = TradeExecutor(self.relayer)
         self.deployments = VaultDeployer(self.relayer)
         self.healer = NonceHealer(self.relayer)
@@ -101,7 +104,8 @@ class ExecutorProcess:
                     await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key)
 
     def close(self) -> None:
-        """Give back connections and end the loop."""
+        """Give back connections, send the last traces, and end the loop."""
+        self._traces.close()
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(STOP_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_TIMEOUT_S)

@@ -43,6 +43,7 @@ from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
 from tradingflow.db.reads import open_read_pool
 from tradingflow.messaging.broker import Broker
+from tradingflow.tracing.provider import make_provider
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve
 
@@ -78,6 +79,7 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
         description="Accounts, sign-in, vaults, tokens, prices, portfolio and trade history.",
         lifespan=lifespan,
         readiness=readiness,
+        tracer_provider=make_provider(settings, "account_manager"),
     )
     if settings.cors_origins:
         app.add_middleware(

@@ -71,6 +71,9 @@ class PlatformSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     log_dir: str | None = None
 
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_traces_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+
     data_server_host: str = "127.0.0.1"
 
     postgres_host: str | None = None

@@ -31,6 +31,7 @@ from tradingflow.monitor.notify import LANE, RELAY_BATCH, EventPublisher
 from tradingflow.monitor.proxy_store import ProxyStore
 from tradingflow.monitor.reader import ChainReader
 from tradingflow.monitor.store import ChainStore
+from tradingflow.tracing.provider import make_provider
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve
 
@@ -156,6 +157,7 @@ def make_monitor_app(settings: MonitorSettings) -> FastAPI:
         description="Follows chains and stores contract events. Health and metrics only.",
         lifespan=monitor.lifespan,
         readiness=monitor.readiness,
+        tracer_provider=make_provider(settings, "monitor"),
     )
 
 

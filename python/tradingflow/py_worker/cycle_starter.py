@@ -15,6 +15,7 @@ from tradingflow.db.models import Cycle
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.messages import CycleStarted, encode
 from tradingflow.messaging.topology import CYCLES, partition_queue
+from tradingflow.tracing.traces import link_to_cycle
 
 OUTBOX_LANE = "py_worker"
 
@@ -47,6 +48,8 @@ async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], parti
     ]
     statement = insert(Cycle).values(rows).on_conflict_do_nothing().returning(Cycle.flow_pk, Cycle.cycle)
     opened = {(flow_pk, cycle) for flow_pk, cycle in await session.execute(statement)}
+    for key in opened:
+        link_to_cycle(*key)
     await announce(session, sorted(opened), partitions)
     return opened
 

@@ -47,6 +47,8 @@ from tradingflow.py_worker.scheduler import Scheduler
 from tradingflow.py_worker.secret_store import SecretStore
 from tradingflow.py_worker.specs import node_specs
 from tradingflow.py_worker.trade_gateway import LiveTrading
+from tradingflow.tracing.provider import make_provider
+from tradingflow.tracing.traces import Traces
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.auth import Authenticator
 from tradingflow.web.jwks import JwksAuthenticator
@@ -65,11 +67,12 @@ def create_app(
 ) -> FastAPI:
     """The app with all its routes; its parts are connected and cycles run while its lifespan lasts."""
     readiness: dict[str, Check] = {}
+    tracer_provider = make_provider(settings, "py_worker")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            wiring = _Wiring(settings, clock or SystemClock(), stack, readiness)
+            wiring = _Wiring(settings, clock or SystemClock(), stack, readiness, Traces(tracer_provider))
             app.state.authenticator = authenticator or await wiring.authenticator()
             app.state.parts = await wiring.parts(node_types() if types is None else types)
             yield
@@ -79,6 +82,7 @@ def create_app(
         description="Runs flows: validates, schedules and executes graphs of nodes that exchange signals.",
         lifespan=lifespan,
         readiness=readiness,
+        tracer_provider=tracer_provider,
     )
     for router in (flows_router, cycles_router, stream_router, catalog_router, nodes_router, worker_router):
         app.include_router(router)
@@ -87,12 +91,18 @@ def create_app(
 
 class _Wiring:
     def __init__(
-        self, settings: WorkerSettings, clock: Clock, stack: AsyncExitStack, readiness: dict[str, Check]
+        self,
+        settings: WorkerSettings,
+        clock: Clock,
+        stack: AsyncExitStack,
+        readiness: dict[str, Check],
+        traces: Traces,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._stack = stack
         self._readiness = readiness
+        self._traces = traces
 
     async def authenticator(self) -> Authenticator:
         client = await self._stack.enter_async_context(httpx.AsyncClient())
@@ -121,7 +131,7 @@ class _Wiring:
             code=await self._sandbox(),
         )
         specs = node_specs(types)
-        worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements)
+        worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements, self._traces)
         scheduler = Scheduler(sessions, self._clock, settings.cycle_partitions)
         await self._stack.enter_async_context(worker.running())
         await self._stack.enter_async_context(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -50,23 +51,49 @@ class Readiness(BaseModel):
     checks: dict[str, str]
 
 
-def make_app(*, title: str, description: str, lifespan: Lifespan, readiness: dict[str, Check]) -> FastAPI:
+def make_app(
+    *,
+    title: str,
+    description: str,
+    lifespan: Lifespan,
+    readiness: dict[str, Check],
+    tracer_provider: TracerProvider | None = None,
+) -> FastAPI:
     """An app with the platform's edges in place.
 
     `readiness` names what the service needs; a check raises when it is not there. Checks may be added to the dict
-    later, for parts that only exist once the lifespan has started.
+    later, for parts that only exist once the lifespan has started. Without a `tracer_provider` requests leave no
+    traces; a given one is shut down with the app.
     """
     app = FastAPI(
         title=title,
         description=description,
         version=__version__,
-        lifespan=lifespan,
+        lifespan=lifespan if tracer_provider is None else _sending_the_rest(lifespan, tracer_provider),
         responses=error_responses(422),
+        telemetry={
+            "tracing": tracer_provider is not None,
+            "tracer_provider": tracer_provider,
+            "metrics": False,
+            "logs": False,
+        },
     )
     install_error_handlers(app)
     _install_health(app, readiness)
     app.add_middleware(EdgeMiddleware)
     return app
+
+
+def _sending_the_rest(lifespan: Lifespan, tracer_provider: TracerProvider) -> Lifespan:
+    @asynccontextmanager
+    async def both(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with lifespan(app):
+                yield
+        finally:
+            await asyncio.to_thread(tracer_provider.shutdown)
+
+    return both
 
 
 def _install_health(app: FastAPI, readiness: dict[str, Check]) -> None:

@@ -12,7 +12,7 @@ CHINESE = REPOSITORY / "README.zh-CN.md"
 
 SCRIPTS = ("python/tests/e2e/test_start_scripts.py", 'script(checkout, f"st')
 BY_HAND = ("python/tests/e2e/test_local_development.py", "## Local development")
-CONTAINERS = ("python/bench/compose_world.py", '["docker-compose"]')
+CONTAINERS = ("python/bench/compose_project.py", '["docker-compose"]')
 
 # Command -> (file that runs it, text in that file which shows that it does).
 RUN_BY = {

@@ -27,6 +27,7 @@ from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Transaction
+from tradingflow.tracing.traces import NO_TRACES, Traces
 
 log = get_logger(__name__)
 
@@ -89,6 +90,7 @@ class Relayer:
         clock: Clock,
         settings: ExecutorSettings,
         reached: Reached = unheard,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.sessions = sessions
         self.chains = chains
@@ -96,6 +98,7 @@ class Relayer:
         self.clock = clock
         self.settings = settings
         self.reached = reached
+        self.traces = traces
 
     async def fees(self, chain_id: int) -> Fees:
         """What the market asks now. Raises Refused `fee_ceiling` above what the settings allow."""

@@ -23,6 +23,7 @@ from tradingflow.core.errors import Conflict, InvalidInput, NotFound
 from tradingflow.core.evm import parse_hash32
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
 from tradingflow.db.models import Trade, Transaction, Vault
+from tradingflow.tracing.traces import NO_TRACES, Traces
 
 CANCELLED = Failure("cancelled_by_operator", "an operator called the trade off")
 
@@ -47,6 +48,7 @@ class TradeDesk:
     chains: Mapping[int, ChainClient]
     clock: Clock
     reached: Reached = unheard
+    traces: Traces = NO_TRACES
 
     async def newest(self, status: str | None, limit: int) -> list[Trade]:
         """Newest first. Raises InvalidInput for an unknown status."""

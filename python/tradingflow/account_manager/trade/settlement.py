@@ -29,6 +29,7 @@ from tradingflow.db.models import Trade, Transaction
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.messages import TradeSettled, encode
 from tradingflow.messaging.topology import CYCLES, partition_queue
+from tradingflow.tracing.traces import Ended, Traces
 
 log = get_logger(__name__)
 
@@ -50,6 +51,8 @@ class Surroundings(Protocol):
     def settings(self) -> PlatformSettings: ...
     @property
     def reached(self) -> Reached: ...
+    @property
+    def traces(self) -> Traces: ...
 
 
 class Settlement:
@@ -137,8 +140,17 @@ class Settlement:
                 await transactions.abandon(session, PURPOSE, trade.id, attempts[-1] if attempts else None)
             await self._tell(session, trade, receipt)
             self._around.reached(Step.SETTLED_BEFORE_COMMIT)
+        self._trace(trade, target, facts)
         log.info("trade settled", trade_id=trade.id, status=target, code=facts.get("failure_code"))
         self._around.reached(Step.SETTLED)
+
+    def _trace(self, trade: Trade, target: TradeStatus, facts: Mapping[str, Any]) -> None:
+        attributes: dict[str, str | int] = {"tradingflow.trade_id": trade.id, "tradingflow.chain_id": trade.chain_id}
+        if transaction := facts.get("transaction_hash"):
+            attributes["tradingflow.transaction_hash"] = str(transaction)
+        now = self._around.clock.now()
+        ended = Ended("trade", trade.created_at, now, target, facts.get("failure_code"), attributes)
+        self._around.traces.trade(trade.flow_pk, trade.cycle, trade.node_id, trade.id, ended)
 
     async def _tell(self, session: AsyncSession, trade: Trade, receipt: Receipt | None) -> None:
         partition = cycle_partition(trade.flow_pk, trade.cycle, self._around.settings.cycle_partitions)

@@ -39,6 +39,8 @@ from tradingflow.py_worker.runtime.runner import Ended, NodeRunner
 from tradingflow.py_worker.runtime.settlements import Settlements
 from tradingflow.py_worker.runtime.signaller import Signaller
 from tradingflow.py_worker.runtime.slots import FairSlots
+from tradingflow.py_worker.runtime.tracing import trace_cycle
+from tradingflow.tracing.traces import Traces
 
 log = get_logger(__name__)
 
@@ -63,6 +65,7 @@ class Conductor:
         settlements: Settlements,
         poison: Poison,
         slots: FairSlots,
+        traces: Traces,
     ) -> None:
         self._partitions = partitions
         self._clock = clock
@@ -74,6 +77,7 @@ class Conductor:
         self._settlements = settlements
         self._poison = poison
         self._slots = slots
+        self._traces = traces
         self._cycles: dict[CycleKey, LiveCycle] = {}
         self._pending: defaultdict[CycleKey, list[tuple[Delivery, CycleMessage]]] = defaultdict(list)
 
@@ -318,6 +322,7 @@ class Conductor:
                 self._on_conflict(live)
             else:
                 self._discard(live)
+                trace_cycle(self._traces, live)
             release_all(deliveries)
 
         self._committer.add(CycleRecord(live.key, live.state.ending, len(live.graph.nodes), settle))

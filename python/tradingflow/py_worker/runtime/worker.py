@@ -33,6 +33,7 @@ from tradingflow.py_worker.runtime.signaller import Signaller
 from tradingflow.py_worker.runtime.slots import FairSlots
 from tradingflow.py_worker.runtime.store import CycleStore
 from tradingflow.py_worker.runtime.sweep import Sweep
+from tradingflow.tracing.traces import Traces
 
 log = get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Worker:
         specs: Mapping[str, NodeSpec],
         around: Surroundings,
         settlements: Settlements,
+        traces: Traces,
     ) -> None:
         self.id = settings.worker_id or new_worker_id()
         self.store = CycleStore(engine, self.id)
@@ -86,6 +88,7 @@ class Worker:
             settlements=settlements,
             poison=Poison(broker),
             slots=self.slots,
+            traces=traces,
         )
         self.consumer = PartitionConsumer(
             settings.rabbitmq_dsn,
