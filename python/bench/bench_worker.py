@@ -2,7 +2,8 @@
 
 Every node task and its signals are in PostgreSQL (fsync on) and every publish is confirmed by quorum queues.
 Sizes by environment: CYCLES (2,000), RAW_CHAINS (1,000), CELERY_CHAINS (100), LONE (200), IO_CYCLES (3,000),
-SCHEDULES (10,000, due within DUE_S = 60 s), STORED (1,000,000; 0 leaves that measurement out).
+SCHEDULES (10,000, due within DUE_S = 60 s), STORED (1,000,000). ONLY names what to measure, of
+chain,scaling,schedules,growth: all of them by default.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ IO_SLOTS = 20
 IO_CYCLES = int(os.environ.get("IO_CYCLES", "3000"))
 SCHEDULES = int(os.environ.get("SCHEDULES", "10000"))
 DUE_S = int(os.environ.get("DUE_S", "60"))
+ONLY = os.environ.get("ONLY", "chain,scaling,schedules,growth").split(",")
 
 
 async def raw_baseline(url: str) -> tuple[float, float]:
@@ -61,7 +63,7 @@ async def lone_ms(driver: Driver) -> float:
     return statistics.median(times)
 
 
-async def with_one_worker(found: World, figures: Figures) -> float:
+async def with_one_worker(found: World, figures: Figures) -> None:
     raw_rate, raw_lone = await raw_baseline(found.rabbitmq.url)
     progress(f"raw aio-pika: {raw_rate:.0f} hops/s, {raw_lone:.1f} ms for a lone chain")
     celery_rate = await asyncio.to_thread(celery_chain_rate, found.environment, CELERY_CHAINS)
@@ -96,7 +98,6 @@ async def with_one_worker(found: World, figures: Figures) -> float:
     figures.show(
         "worker_memory_1000_cycles", memory, "MB", target=f"<= {MEMORY_LIMIT_MB}", ok=memory <= MEMORY_LIMIT_MB
     )
-    return hops
 
 
 async def waiting_rate(found: World, workers: int) -> float:
@@ -142,13 +143,18 @@ async def show_scaling(found: World, figures: Figures) -> None:
     )  # fmt: skip
 
 
-async def show_growth(found: World, figures: Figures, empty: float) -> None:
-    """The chain rate with STORED node tasks in the table, next to the rate of this run's beginning."""
+async def best_rate(found: World, driver: Driver) -> float:
+    with found.worker():
+        return max([await rate(driver, chain(HOPS), CYCLES) for _ in range(3)])
+
+
+async def show_growth(found: World, figures: Figures) -> None:
+    """The chain rate with STORED node tasks in the table, next to the rate right before they were there."""
     driver = await Driver.connect(found)
+    empty = await best_rate(found, driver)
     flow = await driver.add_flow(chain(HOPS))
     await driver.store_history(flow, STORED, HOPS)
-    with found.worker():
-        full = max([await rate(driver, chain(HOPS), CYCLES) for _ in range(3)])
+    full = await best_rate(found, driver)
     await driver.close()
     figures.show(
         "worker_growth", full, "hops/s", baseline="rate with few stored node tasks", baseline_value=empty,
@@ -173,14 +179,19 @@ async def show_schedules(found: World, figures: Figures) -> None:
     )
 
 
+MEASUREMENTS = {
+    "chain": with_one_worker,
+    "scaling": show_scaling,
+    "schedules": show_schedules,
+    "growth": show_growth,
+}
+
+
 async def main() -> int:
     figures = Figures()
     with world() as found:
-        hops = await with_one_worker(found, figures)
-        await show_scaling(found, figures)
-        await show_schedules(found, figures)
-        if STORED:
-            await show_growth(found, figures, hops)
+        for name in ONLY:
+            await MEASUREMENTS[name](found, figures)
     return figures.exit_code
 
 
