@@ -95,6 +95,12 @@ def test_the_visual_editors_format_is_accepted_as_it_is_saved() -> None:
     assert graph.nodes[0].literals == {"in": "hello"}
 
 
+def test_an_editor_field_nobody_filled_in_is_left_out() -> None:
+    fields = [{"id": "size", "value": ""}, {"id": "in", "value": None}, {"id": "in"}]
+    graph = graph_of([{"id": "a", "type": "step", "data": {"inputs": fields}}], [])
+    assert (graph.nodes[0].config, graph.nodes[0].literals) == ({}, {})
+
+
 def test_components_are_the_connected_parts() -> None:
     graph = graph_of([node("a", "start"), node("b", "start"), node("c"), node("d")], [edge("a", "c"), edge("b", "d")])
     assert graph.components == 2

@@ -94,7 +94,7 @@ def _editor_values(data: Any, node_id: str) -> dict[str, Any]:
     fields = data["inputs"]
     if not isinstance(fields, list) or not all(isinstance(f, Mapping) and isinstance(f.get("id"), str) for f in fields):
         raise _refuse("invalid_node", "data.inputs is a list of fields, each with an id", node_id)
-    return {f["id"]: f["value"] for f in fields if f.get("value") is not None}
+    return {f["id"]: f["value"] for f in fields if f.get("value") not in (None, "")}
 
 
 def _edge(raw: Any, position: int) -> EdgeEntry:
