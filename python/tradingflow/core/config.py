@@ -223,6 +223,9 @@ class WorkerSettings(PlatformSettings):
     jwks_url: str = "http://127.0.0.1:7000/.well-known/jwks.json"
     jwt_issuer: str = "tradingflow"
     max_nodes_in_flight: int = Field(default=1000, ge=1)
+    history_max_age_days: int = Field(default=180, ge=0, description="0 keeps cycles for ever")
+    history_max_cycles: int = Field(default=100_000, ge=0, description="Of one flow; 0 keeps all")
+    history_traded_cycles_too: bool = False
     credentials_key: SecretStr = SecretStr(LOCAL_CREDENTIALS_KEY)
     outbound_allowed: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="Networks nodes may reach although they are not public"
