@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity
 
 from tradingflow.core.errors import DependencyUnavailable
-from tradingflow.messaging.topology import CYCLES_DEAD, TRADE_REQUESTS, partition_queue
+from tradingflow.messaging.topology import CYCLES_DEAD, FLOW_TRIGGERS, TRADE_REQUESTS, partition_queue
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -26,7 +26,12 @@ class QueueDepth:
 
 def queue_names(partitions: int) -> list[str]:
     """The durable queues of the platform."""
-    return [TRADE_REQUESTS, CYCLES_DEAD, *(partition_queue(partition) for partition in range(partitions))]
+    return [
+        TRADE_REQUESTS,
+        CYCLES_DEAD,
+        FLOW_TRIGGERS,
+        *(partition_queue(partition) for partition in range(partitions)),
+    ]
 
 
 async def queue_depths(dsn: str, names: Iterable[str]) -> dict[str, QueueDepth | None]:

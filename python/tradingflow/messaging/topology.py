@@ -8,6 +8,7 @@ signals_exchange (topic)   observers of signals bind here
 chain_events (topic)       {chain_id}.{contract_type}.{address}.{event_name}, as soon as stored; a reorg takes events
                               back with a chain_event_reverted message under the same key
 chain_events_final (topic) the same keys, once a reorg can no longer take the event back
+                           -> flow.triggers              bound to the keys of the contracts whose events start flows
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TRADE_REQUESTS = "trade.requests"
 SIGNALS = "signals_exchange"
 CHAIN_EVENTS = "chain_events"
 CHAIN_EVENTS_FINAL = "chain_events_final"
+FLOW_TRIGGERS = "flow.triggers"
 
 # A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
 # The broker counts returns, hence one less in `x-delivery-limit`.
@@ -64,6 +66,10 @@ async def declare_topology(channel: AbstractChannel, partitions: int) -> None:
         await channel.declare_exchange(name, kind, durable=True)
     await _quorum_queue(channel, CYCLES_DEAD, CYCLES_DEAD, {})
     await _quorum_queue(channel, TRADE_REQUESTS, TRADES, {"x-delivery-limit": 1000})
+    # In order for one reader at a time; bound per contract by whoever waits for its events.
+    await channel.declare_queue(
+        FLOW_TRIGGERS, durable=True, arguments={"x-queue-type": "quorum", "x-single-active-consumer": True}
+    )
     for partition in range(partitions):
         arguments: dict[str, FieldValue] = {
             "x-single-active-consumer": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
@@ -22,13 +23,14 @@ OUTBOX_LANE = "py_worker"
 
 @dataclass(frozen=True, slots=True)
 class CycleStart:
-    """One cycle to open. `fire_time` identifies it within its flow."""
+    """One cycle to open. `fire_time` identifies it within its flow; `trigger_data` is what a trigger event said."""
 
     flow_pk: UUID
     cycle: int
     version: int
     fire_time: datetime
     trigger: str
+    trigger_data: Any = None
 
 
 async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], partitions: int) -> set[tuple[UUID, int]]:
@@ -42,6 +44,7 @@ async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], parti
             "version": s.version,
             "fire_time": s.fire_time,
             "trigger": s.trigger,
+            "trigger_data": s.trigger_data,
             "status": "running",
         }
         for s in starts

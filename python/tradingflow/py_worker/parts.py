@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -12,9 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
+from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.runtime.worker import Worker
 from tradingflow.py_worker.scheduler import Scheduler
+
+
+class OpenStreams:
+    """Counts what is entered and not yet left."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __enter__(self) -> None:
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.taken -= 1
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class Parts:
     catalog: list[dict[str, Any]]
     scheduler: Scheduler
     worker: Worker
+    contract_triggers: ContractTriggers
+    streams: OpenStreams = field(default_factory=OpenStreams)
 
 
 def parts_of(request: Request) -> Parts:

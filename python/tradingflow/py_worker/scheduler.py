@@ -1,22 +1,24 @@
-"""Fires due schedules. Every worker runs one; a row's lock and UNIQUE(flow, fire time) make each firing happen once."""
+"""Fires due schedules and serves trigger events. Every worker runs one; the lock of a flow's schedule row, which every
+start of a cycle takes, and UNIQUE(flow, fire time) make each firing happen once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, exists, not_, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, exists, not_, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Cycle, Flow, Schedule
+from tradingflow.db.models import Cycle, Flow, Schedule, TriggerEvent
 from tradingflow.py_worker.control import terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
 from tradingflow.py_worker.engine.interval import Cron, Interval, Once, parse_interval
@@ -61,6 +63,15 @@ def plan_firing(
     return Firing(not is_open or overlap == "replace", following)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a flow stands once its schedule row is locked: nothing can start a cycle of it now but we."""
+
+    status: str
+    version: int
+    is_open: bool
+
+
 class Scheduler:
     def __init__(self, sessions: SessionFactory, clock: Clock, partitions: int) -> None:
         self._sessions = sessions
@@ -77,6 +88,8 @@ class Scheduler:
         while True:
             try:
                 while await self.tick() == BATCH:
+                    pass
+                while await self.serve_events():
                     pass
             except (SQLAlchemyError, OSError) as error:
                 log.warning("scheduler interrupted", error=error)
@@ -95,25 +108,73 @@ class Scheduler:
             due = await self._claim(session, now)
             return await self._serve(session, due, now) if due else 0
 
-    async def _claim(self, session: AsyncSession, now: datetime) -> Sequence[Row[Schedule, int, bool]]:
+    async def serve_events(self) -> int:
+        """Claim the oldest trigger event of each flow that has any; returns how many are not pending any more."""
+        async with self._sessions.begin() as session:
+            now = self._clock.now()
+            claimed = await self._claim_events(session)
+            standing = await _standing(session, [schedule.flow_pk for schedule, _ in claimed])
+            starts: list[CycleStart] = []
+            served = 0
+            for schedule, event in claimed:
+                stands = standing[schedule.flow_pk]
+                if stands.status != "running" or (stands.is_open and schedule.overlap == "queue"):
+                    continue
+                served += 1
+                if stands.is_open and schedule.overlap == "skip":
+                    event.status, event.reason = "skipped", "the cycle before was still open"
+                    continue
+                if stands.is_open:
+                    await terminate_open_cycles(session, schedule.flow_pk, "replaced", now)
+                event.status, event.cycle = "started", schedule.next_cycle
+                starts.append(_start_of(event, schedule, stands.version, now))
+                schedule.next_cycle += 1
+            await open_cycles(session, starts, self._partitions)
+        return served
+
+    async def _claim_events(self, session: AsyncSession) -> Sequence[tuple[Schedule, TriggerEvent]]:
+        oldest = aliased(TriggerEvent)
+        earlier = exists().where(
+            oldest.flow_pk == TriggerEvent.flow_pk, oldest.status == "pending", oldest.id < TriggerEvent.id
+        )
+        must_wait = and_(
+            Schedule.overlap == "queue", exists().where(Cycle.flow_pk == Schedule.flow_pk, Cycle.status == "running")
+        )
+        statement = (
+            select(Schedule, TriggerEvent)
+            .join(TriggerEvent, TriggerEvent.flow_pk == Schedule.flow_pk)
+            .join(Flow, Flow.id == Schedule.flow_pk)
+            .where(TriggerEvent.status == "pending", Flow.status == "running", not_(earlier), not_(must_wait))
+            .order_by(TriggerEvent.id)
+            .limit(BATCH)
+            .with_for_update(of=(Schedule, TriggerEvent), skip_locked=True)
+        )
+        return [(schedule, event) for schedule, event in await session.execute(statement)]
+
+    async def _claim(self, session: AsyncSession, now: datetime) -> Sequence[Schedule]:
         is_open = exists().where(Cycle.flow_pk == Schedule.flow_pk, Cycle.status == "running")
         must_wait: ColumnElement[bool] = and_(is_open, or_(Schedule.overlap == "queue", Schedule.misfire == "all"))
         statement = (
-            select(Schedule, Flow.current_version, is_open)
+            select(Schedule)
             .join(Flow, Flow.id == Schedule.flow_pk)
             .where(Schedule.next_fire_at <= now, Flow.status == "running", not_(must_wait))
             .order_by(Schedule.next_fire_at)
             .limit(BATCH)
             .with_for_update(of=Schedule, skip_locked=True)
         )
-        return (await session.execute(statement)).all()
+        return (await session.scalars(statement)).all()
 
-    async def _serve(self, session: AsyncSession, due: Iterable[Row[Schedule, int, bool]], now: datetime) -> int:
+    async def _serve(self, session: AsyncSession, due: Sequence[Schedule], now: datetime) -> int:
         starts: list[CycleStart] = []
         changes: list[dict[str, object]] = []
-        for schedule, version, is_open in due:
-            if schedule.next_fire_at is None:  # the query claims due rows only
+        standing = await _standing(session, [schedule.flow_pk for schedule in due])
+        for schedule in due:
+            stands = standing[schedule.flow_pk]
+            if schedule.next_fire_at is None or schedule.cycle_interval is None:  # the query claims due rows only
                 continue
+            waits = stands.is_open and (schedule.overlap == "queue" or schedule.misfire == "all")
+            if stands.status != "running" or waits:
+                continue  # paused, or a cycle opened, between the query and the lock
             interval = parse_interval(schedule.cycle_interval)
             firing = plan_firing(
                 interval,
@@ -121,14 +182,14 @@ class Scheduler:
                 now,
                 overlap=schedule.overlap,
                 misfire=schedule.misfire,
-                is_open=is_open,
+                is_open=stands.is_open,
             )
-            if firing.fires and is_open:
+            if firing.fires and stands.is_open:
                 await terminate_open_cycles(session, schedule.flow_pk, "replaced", now)
             if firing.fires:
                 trigger = "cron" if isinstance(interval, Cron) else "interval"
                 starts.append(
-                    CycleStart(schedule.flow_pk, schedule.next_cycle, version, schedule.next_fire_at, trigger)
+                    CycleStart(schedule.flow_pk, schedule.next_cycle, stands.version, schedule.next_fire_at, trigger)
                 )
             if firing.next_fire_at != schedule.next_fire_at:
                 changes.append(_change(schedule.flow_pk, firing, schedule.next_cycle))
@@ -136,6 +197,19 @@ class Scheduler:
             await open_cycles(session, starts, self._partitions)
             await (await session.connection()).execute(_ADVANCE, changes)
         return len(changes)
+
+
+async def _standing(session: AsyncSession, flows: Sequence[UUID]) -> dict[UUID, Standing]:
+    """Asked after the lock: the snapshot of the query that locks may be older than the lock."""
+    if not flows:
+        return {}
+    is_open = exists().where(Cycle.flow_pk == Flow.id, Cycle.status == "running")
+    rows = await session.execute(select(Flow.id, Flow.status, Flow.current_version, is_open).where(Flow.id.in_(flows)))
+    return {flow_pk: Standing(status, version, found) for flow_pk, status, version, found in rows}
+
+
+def _start_of(event: TriggerEvent, schedule: Schedule, version: int, now: datetime) -> CycleStart:
+    return CycleStart(schedule.flow_pk, schedule.next_cycle, version, now, event.kind, event.payload)
 
 
 def _change(flow_pk: UUID, firing: Firing, next_cycle: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -28,16 +29,22 @@ from tradingflow.messaging.messages import pack
 from tradingflow.messaging.topology import CYCLES
 from tradingflow.outbound.client import GuardedHttp
 from tradingflow.py_worker.catalog import router as catalog_router
+from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.control import ControlListener
 from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
 from tradingflow.py_worker.dead_letters import DeadLetterKeeper
+from tradingflow.py_worker.flows.control_endpoints import router as control_router
 from tradingflow.py_worker.flows.cycle_endpoints import nodes_router, worker_router
 from tradingflow.py_worker.flows.cycle_endpoints import router as cycles_router
 from tradingflow.py_worker.flows.endpoints import router as flows_router
+from tradingflow.py_worker.flows.node_execution import router as node_execution_router
 from tradingflow.py_worker.flows.stream import router as stream_router
+from tradingflow.py_worker.flows.trigger_endpoints import hooks_router
+from tradingflow.py_worker.flows.trigger_endpoints import router as trigger_router
 from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
 from tradingflow.py_worker.onchain_markets import OnChainMarkets
 from tradingflow.py_worker.parts import Parts
+from tradingflow.py_worker.retention import HistoryLimits, Retention
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
 from tradingflow.py_worker.runtime.signaller import MAX_PACKED
@@ -84,7 +91,18 @@ def create_app(
         readiness=readiness,
         tracer_provider=tracer_provider,
     )
-    for router in (flows_router, cycles_router, stream_router, catalog_router, nodes_router, worker_router):
+    for router in (
+        flows_router,
+        control_router,
+        cycles_router,
+        trigger_router,
+        hooks_router,
+        stream_router,
+        catalog_router,
+        node_execution_router,
+        nodes_router,
+        worker_router,
+    ):
         app.include_router(router)
     return app
 
@@ -133,6 +151,7 @@ class _Wiring:
         specs = node_specs(types)
         worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements, self._traces)
         scheduler = Scheduler(sessions, self._clock, settings.cycle_partitions)
+        contract_triggers = ContractTriggers(sessions, broker, scheduler)
         await self._stack.enter_async_context(worker.running())
         await self._stack.enter_async_context(
             _background(
@@ -140,10 +159,12 @@ class _Wiring:
                 OutboxRelay(engine, OUTBOX_LANE, _packing_publish(broker)).run(),
                 ControlListener(engine, worker.store, worker.conductor).run(),
                 consume_dead_letters(broker, DeadLetterKeeper(sessions).keep),
+                contract_triggers.run(),
+                Retention(sessions, self._clock, _history_limits(settings)).run(),
             )
         )
         self._readiness.update(_checks(engine, broker, worker))
-        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker)
+        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker, contract_triggers)
 
     async def _outbound(self) -> GuardedHttp:
         http = GuardedHttp(allowed=self._settings.outbound_allowed)
@@ -179,6 +200,11 @@ def _checks(engine: AsyncEngine, broker: Broker, worker: Worker) -> dict[str, Ch
             raise DependencyUnavailable("rabbitmq_unavailable", "the connection to RabbitMQ is down")
 
     return {"postgres": postgres, "rabbitmq": rabbitmq}
+
+
+def _history_limits(settings: WorkerSettings) -> HistoryLimits:
+    days, cycles = settings.history_max_age_days, settings.history_max_cycles
+    return HistoryLimits(timedelta(days=days) if days else None, cycles or None, settings.history_traded_cycles_too)
 
 
 def _packing_publish(broker: Broker) -> Any:

@@ -29,6 +29,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         timeout_graceful_shutdown=GRACEFUL_STOP_S,
     )
     server = uvicorn.Server(config)
+    # Answers without end have to end by themselves, or the process waits for them in vain.
+    app.state.is_stopping = lambda: server.should_exit
     server.run()
     if not server.started:
         log.error("could not start", host=host, port=port)

@@ -156,7 +156,16 @@ class Say(Node[EmitParams, NodeInputs, Text]):
         return Text(text=str(params.value))
 
 
-_NODES = (Emit(), Add(), Gather(), Pass(), Split(), Fail(), Sleep(), Count(), Say())
+class Told(Node[NoParams, NodeInputs, Value]):
+    """Gives what started the cycle."""
+
+    type, title, description, category = "told", "Told", "Gives its trigger.", "test"
+
+    async def run(self, ctx: NodeContext, params: NoParams, inputs: NodeInputs) -> Value:
+        return Value(value={"kind": ctx.trigger.kind, "payload": ctx.trigger.payload})
+
+
+_NODES = (Told(), Emit(), Add(), Gather(), Pass(), Split(), Fail(), Sleep(), Count(), Say())
 TEST_TYPES = {node.type: node for node in _NODES}
 
 

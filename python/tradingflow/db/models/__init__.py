@@ -22,11 +22,13 @@ from tradingflow.db.models.flow import (
     Cycle,
     DeadLetter,
     Flow,
+    FlowHook,
     FlowLog,
     FlowVersion,
     NodeStateEntry,
     NodeTask,
     Schedule,
+    TriggerEvent,
 )
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.models.portfolio import BlockPrice, PricePoint, VaultValuation
@@ -48,6 +50,7 @@ __all__ = [
     "Cycle",
     "DeadLetter",
     "Flow",
+    "FlowHook",
     "FlowLog",
     "FlowVersion",
     "MonitoredContract",
@@ -61,6 +64,7 @@ __all__ = [
     "Token",
     "Trade",
     "Transaction",
+    "TriggerEvent",
     "User",
     "UserPreferences",
     "Vault",

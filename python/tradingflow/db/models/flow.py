@@ -9,8 +9,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, Integer, UniqueConstraint
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingflow.db.models.base import Base, BigPk, CreatedAt, UuidPk, one_of
@@ -22,9 +32,12 @@ MODES = ("backtest", "paper", "live")
 OVERLAPS = ("skip", "queue", "replace")
 MISFIRES = ("skip", "once", "all")
 DEAD_LETTER_STATUSES = ("dead", "replayed")
+TRIGGER_EVENT_STATUSES = ("pending", "started", "skipped")
 
 
 class Flow(Base):
+    """`paused_nodes` start no task in any cycle until they are resumed; the rest of the flow goes on."""
+
     __tablename__ = "flows"
     __table_args__ = (
         UniqueConstraint("user_id", "flow_id"),
@@ -38,6 +51,7 @@ class Flow(Base):
     status: Mapped[str]
     mode: Mapped[str] = mapped_column(default="live")
     current_version: Mapped[int] = mapped_column(Integer)
+    paused_nodes: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
 
 
@@ -55,6 +69,8 @@ class FlowVersion(Base):
 class Schedule(Base):
     """When a flow fires next. A row with `next_fire_at` in the past is due; NULL never fires by itself.
 
+    `trigger` is what starts cycles, `{"type": interval | cron | manual | webhook | contract_event, …}`; without a
+    `cycle_interval` only trigger events and requests do.
     `overlap` says what a fire time does that finds the flow's last cycle still open, `misfire` what becomes of
     fire times nobody was there for. The row's lock is what every start of a cycle of this flow takes first.
     """
@@ -64,10 +80,12 @@ class Schedule(Base):
         CheckConstraint(one_of("overlap", OVERLAPS), name="overlap"),
         CheckConstraint(one_of("misfire", MISFIRES), name="misfire"),
         Index("ix_schedules_due", "next_fire_at", postgresql_where="next_fire_at IS NOT NULL"),
+        Index("ix_schedules_contract", text("(trigger ->> 'address')"), postgresql_where="trigger ? 'address'"),
     )
 
     flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
-    cycle_interval: Mapped[str]
+    trigger: Mapped[dict[str, Any]] = mapped_column(server_default=text("""'{"type": "interval"}'"""))
+    cycle_interval: Mapped[str | None]
     next_fire_at: Mapped[datetime | None]
     next_cycle: Mapped[int] = mapped_column(default=0)
     overlap: Mapped[str] = mapped_column(default="skip")
@@ -77,7 +95,8 @@ class Schedule(Base):
 class Cycle(Base):
     """One run of one version. UNIQUE(flow, fire time): two schedulers cannot start the same run twice.
 
-    `trigger` says why it runs: `interval`, `cron`, `manual`, `rerun`, `partial`, `webhook` or `contract_event`.
+    `trigger` says why it runs: `interval`, `cron`, `manual`, `rerun`, `partial`, `node`, `webhook` or `contract_event`;
+    `trigger_data` is what the webhook or the contract event said.
     """
 
     __tablename__ = "cycles"
@@ -95,6 +114,7 @@ class Cycle(Base):
     version: Mapped[int] = mapped_column(Integer)
     fire_time: Mapped[datetime]
     trigger: Mapped[str] = mapped_column(default="interval")
+    trigger_data: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
     status: Mapped[str]
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
@@ -172,3 +192,39 @@ class DeadLetter(Base):
     status: Mapped[str] = mapped_column(default="dead")
     created_at: Mapped[CreatedAt]
     replayed_at: Mapped[datetime | None]
+
+
+class FlowHook(Base):
+    """A flow's webhook. Only the token's SHA-256 is kept: whoever reads the table cannot fire the flow."""
+
+    __tablename__ = "flow_hooks"
+
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[CreatedAt]
+
+
+class TriggerEvent(Base):
+    """Something that happened outside and starts a cycle of a flow, in the order of `id`.
+
+    UNIQUE(flow, dedupe key): an event that is delivered twice starts one cycle. `skipped` with its reason when the
+    flow's overlap said so, the flow was stopped, or a reorg took the event back.
+    """
+
+    __tablename__ = "trigger_events"
+    __table_args__ = (
+        UniqueConstraint("flow_pk", "dedupe_key"),
+        CheckConstraint(one_of("status", TRIGGER_EVENT_STATUSES), name="status"),
+        Index("ix_trigger_events_pending", "flow_pk", "id", postgresql_where="status = 'pending'"),
+        Index("ix_trigger_events_flow_pk_id", "flow_pk", "id"),
+    )
+
+    id: Mapped[BigPk]
+    flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"))
+    kind: Mapped[str]
+    dedupe_key: Mapped[str]
+    payload: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    status: Mapped[str] = mapped_column(default="pending")
+    reason: Mapped[str | None]
+    cycle: Mapped[int | None]
+    received_at: Mapped[CreatedAt]

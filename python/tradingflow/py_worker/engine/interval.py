@@ -31,6 +31,9 @@ CRON_FIELDS = 5
 class Once:
     """One cycle, now."""
 
+    def step(self, fired: datetime) -> datetime | None:
+        return None
+
     def next_after(self, fired: datetime, now: datetime) -> datetime | None:
         return None
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
 from tradingflow.core.ids import node_task_id
@@ -38,8 +38,12 @@ ENDED_BADLY = ("failed", "terminated")
 
 
 class PartialRun(BaseModel):
-    """`downstream` and `upstream` include the node. Recorded outputs come from `cycle`, else the latest cycle;
+    """`downstream` and `upstream` include the node; `component` is the connected part of the graph it is in.
+
+    Recorded outputs come from `cycle`, else the latest cycle;
     `inputs` gives outputs of nodes by node and handle, and wins over what is recorded."""
+
+    model_config = ConfigDict(extra="forbid")
 
     scope: Scope
     node_id: str = Field(pattern=ID_PATTERN)
@@ -48,9 +52,12 @@ class PartialRun(BaseModel):
 
 
 class CycleRequest(BaseModel):
-    """`cycle` is the number the caller expects; another one is a 409."""
+    """`cycle` is the number the caller expects; another one is a 409. `payload` is what `trigger_node` gives."""
+
+    model_config = ConfigDict(extra="forbid")
 
     cycle: int | None = Field(None, ge=0, le=MAX_BIGINT)
+    payload: Annotated[Any, AfterValidator(storable)] = None
 
 
 class SignalView(BaseModel):
@@ -87,7 +94,7 @@ async def run_cycle(
     schedule = await store.get_schedule(session, flow, lock=True)
     if request and request.cycle is not None and request.cycle != schedule.next_cycle:
         raise Conflict("unexpected_cycle", f"the flow's next cycle is {schedule.next_cycle}, not {request.cycle}")
-    _require_not_paused(flow)
+    require_not_paused(flow)
     cycle = await start_cycle(
         session,
         flow,
@@ -95,6 +102,7 @@ async def run_cycle(
         version=flow.current_version,
         now=parts.clock.now(),
         partitions=parts.settings.cycle_partitions,
+        trigger_data=request.payload if request else None,
     )
     return cycle_view(flow, cycle)
 
@@ -108,11 +116,12 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
     old = await store.get_cycle(session, flow, cycle)
     if old.status not in ENDED_BADLY:
         raise Conflict("not_rerunnable", f"only a failed or terminated cycle can be rerun; this one is {old.status}")
-    _require_not_paused(flow)
+    require_not_paused(flow)
     new = await start_cycle(
         session,
         flow,
         trigger="rerun",
+        trigger_data=old.trigger_data,
         version=old.version,
         now=parts.clock.now(),
         partitions=parts.settings.cycle_partitions,
@@ -126,19 +135,21 @@ async def run_part(flow: OwnFlow, request: PartialRun, session: Transaction, par
     """Run a part of the flow's current version with recorded or given outputs of the rest, as a new cycle."""
     graph = await _graph(flow, flow.current_version, parts)
     recorded: dict[str, dict[str, Any]] = {}
+    trigger_data: Any = None
     latest = await store.list_cycles(session, flow, None, 1)
     number = request.cycle if request.cycle is not None else latest[0].cycle if latest else None
     if number is not None:
-        await store.get_cycle(session, flow, number)
+        trigger_data = (await store.get_cycle(session, flow, number)).trigger_data
         recorded = await completed_outputs(session, flow, number)
     if unknown := set(request.inputs) - set(graph.index):
         raise InvalidInput("unknown_node", f"the flow has no node {min(unknown)!r}")
     given, left_out = plan_part(graph, request.scope, request.node_id, recorded, request.inputs)
-    _require_not_paused(flow)
+    require_not_paused(flow)
     cycle = await start_cycle(
         session,
         flow,
         trigger="partial",
+        trigger_data=trigger_data,
         version=flow.current_version,
         now=parts.clock.now(),
         partitions=parts.settings.cycle_partitions,
@@ -301,6 +312,6 @@ async def _graph(flow: Flow, version: int, parts: Parts) -> Graph:
     return graph
 
 
-def _require_not_paused(flow: Flow) -> None:
+def require_not_paused(flow: Flow) -> None:
     if flow.status == "paused":
         raise Conflict("flow_paused", "the flow is paused; resume it first")

@@ -10,7 +10,6 @@ from tradingflow.core.errors import InvalidInput
 from tradingflow.core.ids import node_task_id
 from tradingflow.db.models import Cycle, Flow, FlowLog, NodeTask, Schedule
 from tradingflow.py_worker.engine.graph import Graph, build_graph
-from tradingflow.py_worker.engine.interval import parse_interval
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import (
@@ -34,6 +33,7 @@ from tradingflow.py_worker.flows.schemas import (
     VersionView,
 )
 from tradingflow.py_worker.flows.service import FlowService
+from tradingflow.py_worker.flows.triggers import judge_trigger
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
@@ -68,9 +68,10 @@ async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) 
     parts.worker.require_room()
     _judge(request, parts)
     flow, schedule = await service.execute(request)
+    await parts.contract_triggers.follow(service.session, schedule.trigger)
     await service.session.commit()
     parts.scheduler.wake()
-    return _view(flow, schedule)
+    return flow_view(flow, schedule)
 
 
 @router.get("")
@@ -79,7 +80,7 @@ async def list_flows(
 ) -> Page[FlowView]:
     """Your flows, by id."""
     rows = await store.list_flows(session, user.user_id, decode_cursor(cursor, str), limit + 1)
-    page = [_view(flow, schedule) for flow, schedule in rows[:limit]]
+    page = [flow_view(flow, schedule) for flow, schedule in rows[:limit]]
     return Page(items=page, next_cursor=encode_cursor(page[-1].flow_id) if len(rows) > limit else None)
 
 
@@ -88,7 +89,7 @@ async def get_flow(flow: OwnFlow, session: Transaction) -> FlowDetail:
     """A flow with the graph of its current version."""
     schedule = await store.get_schedule(session, flow)
     version = await store.get_version(session, flow, flow.current_version)
-    return FlowDetail(**_view(flow, schedule).model_dump(), flow_json=version.graph)
+    return FlowDetail(**flow_view(flow, schedule).model_dump(), flow_json=version.graph)
 
 
 @router.put("/{flow_id}")
@@ -97,7 +98,9 @@ async def put_flow(flow_id: FlowId, request: FlowRequest, service: Service, part
     if request.flow_id != flow_id:
         raise InvalidInput("flow_id_mismatch", "the flow_id of the body is not the one of the path")
     _judge(request, parts)
-    return _view(*await service.revise(request))
+    flow, schedule = await service.revise(request)
+    await parts.contract_triggers.follow(service.session, schedule.trigger)
+    return flow_view(flow, schedule)
 
 
 @router.delete("/{flow_id}", status_code=204, responses=CONFLICT)
@@ -144,27 +147,28 @@ async def flow_status(flow: OwnFlow, session: Transaction) -> FlowStatus:
 async def start_flow(flow: OwnFlow, service: Service, parts: TheParts) -> FlowView:
     """Let a stopped flow run again from now on."""
     schedule = await service.start(flow)
+    await parts.contract_triggers.follow(service.session, schedule.trigger)
     await service.session.commit()
     parts.scheduler.wake()
-    return _view(flow, schedule)
+    return flow_view(flow, schedule)
 
 
 @router.post("/{flow_id}/stop")
 async def stop_flow(flow: OwnFlow, service: Service) -> FlowView:
     """No cycle starts any more; running nodes are cancelled and marked `terminated` within a second."""
-    return _view(flow, await service.stop(flow))
+    return flow_view(flow, await service.stop(flow))
 
 
 @router.post("/{flow_id}/pause", responses=CONFLICT)
 async def pause_flow(flow: OwnFlow, service: Service) -> FlowView:
     """No cycle and no node starts any more until it is resumed; nodes that run come to their end."""
-    return _view(flow, await service.pause(flow))
+    return flow_view(flow, await service.pause(flow))
 
 
 @router.post("/{flow_id}/resume", responses=CONFLICT)
 async def resume_flow(flow: OwnFlow, service: Service) -> FlowView:
     """Go on exactly where the pause held the flow."""
-    return _view(flow, await service.resume(flow))
+    return flow_view(flow, await service.resume(flow))
 
 
 @router.get("/{flow_id}/cycles")
@@ -248,17 +252,19 @@ async def _log_page(
 
 def _judge(request: FlowRequest, parts: Parts) -> Graph:
     """Raises InvalidInput; returns the graph of a flow that may run."""
-    parse_interval(request.cycle_interval)
+    judge_trigger(request.cycle_interval, request.trigger)
     return build_graph(request.flow_json, parts.specs)
 
 
-def _view(flow: Flow, schedule: Schedule) -> FlowView:
+def flow_view(flow: Flow, schedule: Schedule) -> FlowView:
     return FlowView(
         flow_id=flow.flow_id,
         status=flow.status,
         mode=flow.mode,
         version=flow.current_version,
         cycle_interval=schedule.cycle_interval,
+        trigger=schedule.trigger,
+        paused_nodes=flow.paused_nodes,
         overlap=schedule.overlap,
         misfire=schedule.misfire,
         next_fire_at=schedule.next_fire_at,

@@ -20,7 +20,7 @@ from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
 from tradingflow.py_worker.engine.graph import Graph
 from tradingflow.py_worker.flows import store
 
-Scope = Literal["downstream", "upstream", "node"]
+Scope = Literal["downstream", "upstream", "node", "component"]
 Outputs = Mapping[str, Mapping[str, Any]]
 
 
@@ -32,6 +32,7 @@ async def start_cycle(
     version: int,
     now: datetime,
     partitions: int,
+    trigger_data: Any = None,
     given: Outputs | None = None,
     left_out: Iterable[str] = (),
 ) -> Cycle:
@@ -40,7 +41,7 @@ async def start_cycle(
     await _make_room(session, flow, schedule, now)
     number = schedule.next_cycle
     schedule.next_cycle += 1
-    await open_cycles(session, [CycleStart(flow.id, number, version, now, trigger)], partitions)
+    await open_cycles(session, [CycleStart(flow.id, number, version, now, trigger, trigger_data)], partitions)
     for node_id, outputs in (given or {}).items():
         session.add(_given_task(flow, number, node_id, "completed", dict(outputs), now))
     for node_id in left_out:
@@ -70,6 +71,16 @@ async def completed_outputs(session: AsyncSession, flow: Flow, cycle: int) -> di
     return {node_id: outputs or {} for node_id, outputs in await session.execute(statement)}
 
 
+def _reached(graph: Graph, scope: Scope, root: int) -> set[int]:
+    if scope == "downstream":
+        return graph.descendants([root])
+    if scope == "upstream":
+        return graph.ancestors([root])
+    if scope == "component":
+        return {node.index for node in graph.nodes if node.component == graph.nodes[root].component}
+    return {root}
+
+
 def plan_part(
     graph: Graph, scope: Scope, node_id: str, recorded: Outputs, inputs: Outputs
 ) -> tuple[dict[str, Mapping[str, Any]], set[str]]:
@@ -77,8 +88,7 @@ def plan_part(
     if node_id not in graph.index:
         raise InvalidInput("unknown_node", f"the flow has no node {node_id!r}")
     root = graph.index[node_id]
-    scopes = {"downstream": graph.descendants([root]), "upstream": graph.ancestors([root]), "node": {root}}
-    runs = scopes[scope]
+    runs = _reached(graph, scope, root)
     feeding = {edge.source for index in runs for edge in graph.nodes[index].incoming} - runs
     given: dict[str, Mapping[str, Any]] = {}
     for index in feeding:

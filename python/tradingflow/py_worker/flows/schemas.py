@@ -9,13 +9,15 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tradingflow.py_worker.flows.triggers import Trigger
+
 Item = TypeVar("Item")
 
 ID_PATTERN = r"^[A-Za-z0-9_:-]{1,100}$"
 MAX_BIGINT = 2**63 - 1
 
-FlowId = Annotated[str, Path(pattern=ID_PATTERN, description="The owner's name for the flow")]
-CycleNumber = Annotated[int, Path(ge=0, le=MAX_BIGINT)]
+FlowId = Annotated[str, Path(pattern=ID_PATTERN, description="The owner's name for the flow", examples=["my_flow"])]
+CycleNumber = Annotated[int, Path(ge=0, le=MAX_BIGINT, examples=[0])]
 Limit = Annotated[int, Query(ge=1, le=500, description="Items a page")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before")]
 Overlap = Literal["skip", "queue", "replace"]
@@ -80,9 +82,12 @@ class FlowRequest(BaseModel):
     )
 
     flow_id: str = Field(pattern=ID_PATTERN)
-    cycle_interval: int | float | str = Field(
-        description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone"
+    cycle_interval: int | float | str | None = Field(
+        None,
+        description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone; left out with a "
+        "trigger that knows no time",
     )
+    trigger: Trigger | None = Field(None, description="What starts cycles; left out: cycle_interval does")
     flow_json: StorableJson = Field(
         description="`nodes`: {id, type, config}, types as in GET /nodes/types; `edges`: {source, source_handle, "
         "target, target_handle}, also in camel case. The visual editor's format is taken as it is saved"
@@ -111,7 +116,9 @@ class FlowView(BaseModel):
     status: str
     mode: str
     version: int
-    cycle_interval: str
+    cycle_interval: str | None
+    trigger: dict[str, Any]
+    paused_nodes: list[str]
     overlap: str
     misfire: str
     next_fire_at: datetime | None

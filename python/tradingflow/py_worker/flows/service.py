@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +19,8 @@ from tradingflow.py_worker.cycle_starter import announce
 from tradingflow.py_worker.engine.interval import Cron, parse_interval
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowRequest
+from tradingflow.py_worker.flows.triggers import judge_trigger
+from tradingflow.py_worker.trigger_events import skip_pending
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,30 @@ class FlowService:
 
     async def revise(self, request: FlowRequest) -> tuple[Flow, Schedule]:
         """Store what the request says without changing whether the flow runs."""
-        flow = await self._create_or_lock(request)
+        trigger = judge_trigger(request.cycle_interval, request.trigger)
+        flow = await self._create_or_lock(request.flow_id, request.mode, interval_text(request), trigger)
         schedule = await store.get_schedule(self.session, flow, lock=True)
         await self._revise(flow, request.flow_json)
         flow.mode = request.mode
-        schedule.cycle_interval = str(request.cycle_interval)
+        self._revise_schedule(flow, schedule, request)
         schedule.overlap = request.overlap
         schedule.misfire = request.misfire
         await self.session.flush()
         return flow, schedule
+
+    def _revise_schedule(self, flow: Flow, schedule: Schedule, request: FlowRequest) -> None:
+        """What runs follows the new interval from now on; what does not is left to `start`."""
+        interval = interval_text(request)
+        schedule.trigger = judge_trigger(request.cycle_interval, request.trigger)
+        if interval is None:
+            schedule.next_fire_at = None
+        elif interval != schedule.cycle_interval and flow.status != "stopped":
+            schedule.next_fire_at = parse_interval(interval).step(self.now)
+        schedule.cycle_interval = interval
+
+    async def create_by_hand(self, flow_id: str) -> Flow:
+        """A flow that has no graph yet and starts by request only, locked."""
+        return await self._create_or_lock(flow_id, "live", None, {"type": "manual"})
 
     async def delete(self, flow: Flow) -> None:
         """Raises Conflict while the flow may run, or for good when it traded: trade history is not deleted."""
@@ -70,6 +88,7 @@ class FlowService:
         schedule = await store.get_schedule(self.session, flow, lock=True)
         schedule.next_fire_at = None
         flow.status = "stopped"
+        await skip_pending(self.session, flow.id, "the flow was stopped")
         await terminate_open_cycles(self.session, flow.id, "the flow was stopped", self.now)
         await tell_workers(self.session, flow.id)
         return schedule
@@ -89,40 +108,64 @@ class FlowService:
         if flow.status == "stopped":
             raise Conflict("flow_not_paused", "only a paused flow can be resumed; start this one")
         flow.status = "running"
+        await self._go_on(flow)
+        return schedule
+
+    async def pause_nodes(self, flow: Flow, nodes: Iterable[str]) -> None:
+        """These nodes start in no cycle until they are resumed; those that run end, and the others go on."""
+        await store.get_schedule(self.session, flow, lock=True)
+        flow.paused_nodes = sorted({*flow.paused_nodes, *nodes})
+        await tell_workers(self.session, flow.id)
+
+    async def resume_nodes(self, flow: Flow, nodes: Iterable[str]) -> None:
+        await store.get_schedule(self.session, flow, lock=True)
+        flow.paused_nodes = sorted(set(flow.paused_nodes) - set(nodes))
+        await self._go_on(flow)
+
+    async def _go_on(self, flow: Flow) -> None:
         await tell_workers(self.session, flow.id)
         open_ = select(Cycle.cycle).where(Cycle.flow_pk == flow.id, Cycle.status == "running")
         cycles = (await self.session.scalars(open_)).all()
         await announce(self.session, [(flow.id, cycle) for cycle in cycles], self.partitions)
-        return schedule
 
     async def _run(self, flow: Flow, schedule: Schedule) -> None:
-        interval = parse_interval(schedule.cycle_interval)
         flow.status = "running"
-        schedule.next_fire_at = interval.step(self.now) if isinstance(interval, Cron) else self.now
+        if schedule.cycle_interval is not None:
+            interval = parse_interval(schedule.cycle_interval)
+            schedule.next_fire_at = interval.step(self.now) if isinstance(interval, Cron) else self.now
         await self.session.flush()
 
-    async def _create_or_lock(self, request: FlowRequest) -> Flow:
+    async def _create_or_lock(self, flow_id: str, mode: str, interval: str | None, trigger: dict[str, Any]) -> Flow:
         """Two requests that create the same flow at once take turns on its row."""
         flow_pk = uuid4()
         values = {
             "id": flow_pk,
             "user_id": self.user_id,
-            "flow_id": request.flow_id,
+            "flow_id": flow_id,
             "status": "stopped",
-            "mode": request.mode,
+            "mode": mode,
             "current_version": 0,
         }
         created = await self.session.scalar(insert(Flow).values(values).on_conflict_do_nothing().returning(Flow.id))
         if created is not None:
-            interval = str(request.cycle_interval)
-            self.session.add(Schedule(flow_pk=flow_pk, cycle_interval=interval, next_cycle=0))
+            self.session.add(Schedule(flow_pk=flow_pk, trigger=trigger, cycle_interval=interval, next_cycle=0))
             await self.session.flush()
-        return await store.get_flow(self.session, self.user_id, request.flow_id, lock=True)
+        return await store.get_flow(self.session, self.user_id, flow_id, lock=True)
 
     async def _revise(self, flow: Flow, graph: dict[str, Any]) -> None:
         """Versions are immutable: another graph is another version, and running cycles finish on theirs."""
         current = await self.session.get(FlowVersion, (flow.id, flow.current_version))
         if current is None or current.graph != graph:
-            flow.current_version += 1
-            self.session.add(FlowVersion(flow_pk=flow.id, version=flow.current_version, graph=graph))
-            await self.session.flush()
+            flow.current_version = await self.add_version(flow, graph)
+
+    async def add_version(self, flow: Flow, graph: dict[str, Any]) -> int:
+        """Store a graph under the next number, which is not the current version by that alone."""
+        latest = await self.session.scalar(select(func.max(FlowVersion.version)).where(FlowVersion.flow_pk == flow.id))
+        version = (latest or 0) + 1
+        self.session.add(FlowVersion(flow_pk=flow.id, version=version, graph=graph))
+        await self.session.flush()
+        return version
+
+
+def interval_text(request: FlowRequest) -> str | None:
+    return None if request.cycle_interval is None else str(request.cycle_interval)

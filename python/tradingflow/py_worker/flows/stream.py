@@ -4,72 +4,150 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
+from sqlalchemy import and_, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
 
-from tradingflow.db.engine import SessionFactory
+from tradingflow.core.errors import TooManyRequests
 from tradingflow.db.models import Cycle, Flow, NodeTask
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowId
-from tradingflow.py_worker.parts import TheParts
+from tradingflow.py_worker.parts import Parts, TheParts
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
-router = APIRouter(prefix="/flows", tags=["flows"], responses=error_responses(401, 404, 422))
+router = APIRouter(prefix="/flows", tags=["flows"], responses=error_responses(401, 404, 422, 429))
 
 POLL_S = 0.25
 KEEP_ALIVE_POLLS = 60
 # How many of a flow's newest cycles are watched for changes.
 WATCHED_CYCLES = 20
+# Each asks the database four times a second.
+MAX_STREAMS = 100
+RETRY_AFTER_S = 10
+
+Place = tuple[int, str]
+"""(cycle, node); the node is empty for the cycle itself."""
 
 
 @router.get(
     "/{flow_id}/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
 )
-async def stream_flow(flow_id: FlowId, user: CurrentUser, parts: TheParts) -> StreamingResponse:
-    """Events `cycle` and `node` with status changes as JSON (`node` with the outputs it sent), from now on."""
+async def stream_flow(flow_id: FlowId, user: CurrentUser, parts: TheParts, request: Request) -> StreamingResponse:
+    """Status changes from now on, as JSON: events `cycle` and `node`, and a `signal` for each value that travels.
+
+    A client that reconnects sees the present state with its first changes; nothing is replayed. The stream ends when
+    the flow is deleted or the worker stops.
+    """
     async with parts.sessions() as session:
         flow = await store.get_flow(session, user.user_id, flow_id)
-    return StreamingResponse(_events(parts.sessions, flow), media_type="text/event-stream")
+    if parts.streams.taken >= MAX_STREAMS:
+        raise TooManyRequests("too_many_streams", f"this worker serves {MAX_STREAMS} streams already", RETRY_AFTER_S)
+    is_stopping: Callable[[], bool] = getattr(request.app.state, "is_stopping", lambda: False)
+    return StreamingResponse(flow_events(parts, flow, is_stopping), media_type="text/event-stream")
 
 
-async def _events(sessions: SessionFactory, flow: Flow) -> AsyncIterator[str]:
-    seen = await _snapshot(sessions, flow)
-    yield ": watching\n\n"
-    quiet = 0
-    while True:
-        await asyncio.sleep(POLL_S)
-        now = await _snapshot(sessions, flow)
-        changed = [data for key, data in now.items() if seen.get(key, {}).get("status") != data["status"]]
-        for data in changed:
-            event = "node" if "node_id" in data else "cycle"
-            yield f"event: {event}\ndata: {json.dumps(data)}\n\n"
-        seen = now
-        quiet = 0 if changed else quiet + 1
-        if quiet >= KEEP_ALIVE_POLLS:
-            quiet = 0
-            yield ": still here\n\n"
+async def flow_events(parts: Parts, flow: Flow, is_stopping: Callable[[], bool]) -> AsyncIterator[str]:
+    """The text of the stream, event by event."""
+    with parts.streams:
+        seen = await _statuses(parts, flow)
+        yield ": watching\n\n"
+        quiet = 0
+        while not is_stopping():
+            await asyncio.sleep(POLL_S)
+            try:
+                now = await _statuses(parts, flow)
+                if not now and await _is_gone(parts, flow):
+                    return
+                changed = [place for place, status in now.items() if seen.get(place) != status]
+                told = await _tell(parts, flow, changed, now)
+            except (SQLAlchemyError, OSError):
+                continue  # the database is away: what changes meanwhile is told when it is back
+            for event in told:
+                yield event
+            seen = now
+            quiet = 0 if told else quiet + 1
+            if quiet >= KEEP_ALIVE_POLLS:
+                quiet = 0
+                yield ": still here\n\n"
 
 
-async def _snapshot(sessions: SessionFactory, flow: Flow) -> dict[tuple[int, str], dict[str, Any]]:
-    """Cycles and node tasks of the newest cycles, each by (cycle, node or nothing), tasks before their cycle's end."""
-    async with sessions() as session:
+async def _statuses(parts: Parts, flow: Flow) -> dict[Place, str]:
+    """Of the newest cycles and their node tasks, tasks before their cycle."""
+    async with parts.sessions() as session:
         newest = select(Cycle.cycle, Cycle.status).where(Cycle.flow_pk == flow.id)
         cycles = (await session.execute(newest.order_by(Cycle.cycle.desc()).limit(WATCHED_CYCLES))).all()
-        numbers = [number for number, _ in cycles]
-        tasks = await session.scalars(select(NodeTask).where(NodeTask.flow_pk == flow.id, NodeTask.cycle.in_(numbers)))
-        found: dict[tuple[int, str], dict[str, Any]] = {
-            (task.cycle, task.node_id): {
+        tasks = await session.execute(
+            select(NodeTask.cycle, NodeTask.node_id, NodeTask.status)
+            .where(and_(NodeTask.flow_pk == flow.id, NodeTask.cycle.in_([number for number, _ in cycles])))
+            .order_by(NodeTask.cycle, NodeTask.finished_at.nulls_last())
+        )
+        found: dict[Place, str] = {(cycle, node_id): status for cycle, node_id, status in tasks}
+    return found | {(number, ""): status for number, status in reversed(cycles)}
+
+
+async def _is_gone(parts: Parts, flow: Flow) -> bool:
+    async with parts.sessions() as session:
+        return await session.get(Flow, flow.id) is None
+
+
+async def _tell(parts: Parts, flow: Flow, changed: Sequence[Place], now: dict[Place, str]) -> list[str]:
+    tasks = await _tasks(parts, flow, [place for place in changed if place[1]])
+    versions = await _versions(parts, flow, {cycle for cycle, _ in tasks})
+    told: list[str] = []
+    for place in changed:
+        cycle, node_id = place
+        if not node_id:
+            told.append(_event("cycle", {"cycle": cycle, "status": now[place]}))
+        elif (task := tasks.get(place)) is not None:
+            data = {"cycle": cycle, "node_id": node_id, "status": task.status}
+            told.append(_event("node", {**data, "outputs": task.outputs, "error": task.error}))
+            told += await _signals(parts, flow, versions.get(cycle, 0), task)
+    return told
+
+
+async def _tasks(parts: Parts, flow: Flow, places: Sequence[Place]) -> dict[Place, NodeTask]:
+    if not places:
+        return {}
+    keys = [(flow.id, cycle, node_id) for cycle, node_id in places]
+    statement = select(NodeTask).where(tuple_(NodeTask.flow_pk, NodeTask.cycle, NodeTask.node_id).in_(keys))
+    async with parts.sessions() as session:
+        return {(task.cycle, task.node_id): task for task in await session.scalars(statement)}
+
+
+async def _versions(parts: Parts, flow: Flow, cycles: set[int]) -> dict[int, int]:
+    if not cycles:
+        return {}
+    statement = select(Cycle.cycle, Cycle.version).where(Cycle.flow_pk == flow.id, Cycle.cycle.in_(cycles))
+    async with parts.sessions() as session:
+        return {row.cycle: row.version for row in await session.execute(statement)}
+
+
+async def _signals(parts: Parts, flow: Flow, version: int, task: NodeTask) -> list[str]:
+    """The values an ended task sent over the edges of its version."""
+    graph = await parts.worker.loader.graph(flow.id, version) if task.outputs else None
+    if graph is None or task.outputs is None or task.node_id not in graph.index:
+        return []
+    return [
+        _event(
+            "signal",
+            {
                 "cycle": task.cycle,
-                "node_id": task.node_id,
-                "status": task.status,
-                "outputs": task.outputs,
-                "error": task.error,
-            }
-            for task in tasks
-        }
-    return found | {(number, ""): {"cycle": number, "status": status} for number, status in reversed(cycles)}
+                "source_node": task.node_id,
+                "source_handle": edge.source_handle,
+                "target_node": graph.nodes[edge.target].id,
+                "target_handle": edge.target_handle,
+                "value": task.outputs[edge.source_handle],
+            },
+        )
+        for edge in graph.nodes[graph.index[task.node_id]].outgoing
+        if edge.source_handle in task.outputs
+    ]
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"

@@ -20,6 +20,7 @@ from tradingflow.py_worker.kit.context import (
     Secret,
     SecretRef,
     Secrets,
+    Trigger,
     missing,
 )
 from tradingflow.py_worker.kit.handles import (
@@ -85,6 +86,7 @@ __all__ = [
     "TokenInfo",
     "TradeGateway",
     "TradeReceipt",
+    "Trigger",
     "catalog",
     "kinds_fit",
     "missing",

@@ -53,6 +53,15 @@ class Incoming:
     value: Json
 
 
+@dataclass(frozen=True)
+class Trigger:
+    """Why a cycle runs (`interval cron manual rerun partial node webhook contract_event`), and what the webhook or the
+    contract event said."""
+
+    kind: str
+    payload: Json = None
+
+
 class SecretRef(BaseModel):
     """`{"$secret": "name"}`: a credential the flow's owner has stored, by name."""
 
@@ -189,6 +198,8 @@ class NodeContext(Protocol):
         """The signals behind the inputs, in the order of the graph's edges."""
         ...
 
+    @property
+    def trigger(self) -> Trigger: ...
     @property
     def clock(self) -> Clock: ...
     @property

@@ -22,6 +22,7 @@ from tradingflow.py_worker.kit.context import (
     NodeState,
     SecretRef,
     Secrets,
+    Trigger,
     missing,
 )
 from tradingflow.py_worker.kit.exchanges import ExchangeCandles
@@ -164,6 +165,7 @@ class MemoryContext:
     node_id: str = "node_1"
     mode: str = "paper"
     incoming: Sequence[Incoming] = ()
+    trigger: Trigger = field(default_factory=lambda: Trigger("manual"))
     clock: Clock = field(default_factory=lambda: SimulatedClock(datetime(2026, 1, 1, tzinfo=UTC)))
     log: NodeLogger = field(default_factory=MemoryLogger)
     state: NodeState = field(default_factory=MemoryState)

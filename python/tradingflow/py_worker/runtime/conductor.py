@@ -145,7 +145,7 @@ class Conductor:
         elif isinstance(message, Signals):
             self._on_signals(live, delivery, message)
         else:
-            self._release_held(live, delivery)
+            self._release_held(live, [delivery])
 
     def loaded(self, key: CycleKey, stored: StoredCycle | None, graph: Graph | None) -> None:
         """A requested cycle came from the database; its waiting messages go on."""
@@ -222,7 +222,7 @@ class Conductor:
             self._end(live, deliveries)
 
     def _start(self, live: LiveCycle, index: int, deliveries: Sequence[Delivery]) -> None:
-        if live.paused:
+        if live.paused or live.graph.nodes[index].id in live.paused_nodes:
             live.held.append(index)
             return
         for delivery in deliveries:
@@ -364,10 +364,13 @@ class Conductor:
             release_all(self._discard(live))
             return
         live.paused = stored.flow_status == "paused"
+        live.paused_nodes = stored.paused_nodes
         for name, outcome in stored.outcomes.items():
             index = live.graph.index.get(name)
             if index is not None and outcome.status == "terminated" and index not in live.state.outcomes:
                 self._terminate(live, index, outcome)
+        # The announcement of a resume may have come before this, while the pause was still in force here.
+        self._release_held(live, [])
 
     def _terminate(self, live: LiveCycle, index: int, outcome: Outcome) -> None:
         run = live.running.pop(index, None)
@@ -379,8 +382,8 @@ class Conductor:
         self._advance(live, live.state.finish(index, outcome), deliveries)
         release_all(deliveries)
 
-    def _release_held(self, live: LiveCycle, delivery: Delivery) -> None:
+    def _release_held(self, live: LiveCycle, deliveries: Sequence[Delivery]) -> None:
         """An announcement of a cycle we have: only what a pause held back has something to do."""
         if live.held and not live.paused:
             held, live.held = live.held, []
-            self._advance(live, Step(ready=[i for i in held if i not in live.state.outcomes]), [delivery])
+            self._advance(live, Step(ready=[i for i in held if i not in live.state.outcomes]), deliveries)

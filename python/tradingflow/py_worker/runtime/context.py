@@ -24,6 +24,7 @@ from tradingflow.py_worker.kit import (
     NodeState,
     Secrets,
     TradeGateway,
+    Trigger,
 )
 from tradingflow.py_worker.kit.exchanges import ExchangeCandles
 from tradingflow.py_worker.runtime.live import LiveCycle
@@ -173,6 +174,10 @@ class RunContext:
     def idempotency_key(self) -> str:
         task = node_task_id(self.flow_id, self.cycle, self.node_id)
         return f"{self._live.key[0]}:{self._live.version}:{task}"
+
+    @property
+    def trigger(self) -> Trigger:
+        return self._live.trigger
 
     @property
     def log(self) -> NodeLogger:

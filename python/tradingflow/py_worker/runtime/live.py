@@ -12,6 +12,7 @@ from tradingflow.core.ids import cycle_partition
 from tradingflow.messaging.partitions import Delivery
 from tradingflow.py_worker.engine.cycle import CycleState, Outcome
 from tradingflow.py_worker.engine.graph import Graph
+from tradingflow.py_worker.kit import Trigger
 from tradingflow.py_worker.runtime.records import StoredCycle
 
 
@@ -40,8 +41,10 @@ class LiveCycle:
         "mode",
         "partition",
         "paused",
+        "paused_nodes",
         "running",
         "state",
+        "trigger",
         "user_id",
         "version",
     )
@@ -61,6 +64,8 @@ class LiveCycle:
         self.held: list[int] = []
         """Released while paused."""
         self.paused = False
+        self.paused_nodes = stored.paused_nodes
+        self.trigger = Trigger(stored.trigger, stored.trigger_data)
         self.dropped = False
         self.is_ending = False
         self._durable = {graph.index[name] for name in stored.outcomes if name in graph.index}

@@ -75,3 +75,6 @@ class StoredCycle:
     version: int
     status: str
     outcomes: Mapping[str, Outcome]
+    paused_nodes: frozenset[str] = frozenset()
+    trigger: str = "manual"
+    trigger_data: Any = None

@@ -53,7 +53,8 @@ FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[])
      AS t(flow_pk, cycle, node_id, attempt, started_at)
 JOIN cycles c ON c.flow_pk = t.flow_pk AND c.cycle = t.cycle AND coalesce(c.status, '') = 'running'
 ON CONFLICT (flow_pk, cycle, node_id) DO UPDATE
-SET attempt = excluded.attempt, worker_id = excluded.worker_id, started_at = excluded.started_at
+SET status = excluded.status, attempt = excluded.attempt, worker_id = excluded.worker_id,
+    started_at = excluded.started_at
 WHERE node_tasks.status IN ('pending', 'running')
 """
 
@@ -85,7 +86,8 @@ SET value = excluded.value, cycle = excluded.cycle, updated_at = now()
 """
 
 _LOAD_CYCLES = """
-SELECT c.flow_pk, c.cycle, c.version, c.status, f.flow_id, f.user_id, f.status AS flow_status, f.mode
+SELECT c.flow_pk, c.cycle, c.version, c.status, f.flow_id, f.user_id, f.status AS flow_status, f.mode,
+       f.paused_nodes, c.trigger, c.trigger_data::text AS trigger_data
 FROM unnest($1::uuid[], $2::bigint[]) AS t(flow_pk, cycle)
 JOIN cycles c USING (flow_pk, cycle) JOIN flows f ON f.id = c.flow_pk
 """
@@ -276,6 +278,9 @@ def _stored(row: asyncpg.Record, outcomes: dict[str, Outcome]) -> StoredCycle:
         row["version"],
         row["status"],
         outcomes,
+        frozenset(row["paused_nodes"]),
+        row["trigger"],
+        _from_json(row["trigger_data"]) if row["trigger_data"] else None,
     )
 
 

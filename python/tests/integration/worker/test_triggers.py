@@ -1,0 +1,332 @@
+"""What starts cycles besides time: webhooks, contract events, a person."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import msgspec
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select
+
+from tests.integration.worker.conftest import Client, StartWorker, tasks_by_node, until
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Cycle, Flow, FlowHook, MonitoredContract, Schedule, TriggerEvent
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted
+from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, chain_event_routing_key
+from tradingflow.py_worker.parts import Parts
+
+POOL = "0x88e6A0c2dDD26FEEb64F039a2c41296FcB3f5640"
+TOLD = [{"id": "told", "type": "told"}]
+STUCK = [{"id": "stuck", "type": "sleep", "config": {"seconds": 60}}]
+WEBHOOK: dict[str, Any] = {"cycle_interval": None, "trigger": {"type": "webhook"}}
+
+
+async def hook_of(client: Client, flow_id: str, **more: Any) -> str:
+    await client.execute(flow_id, TOLD, [], **(WEBHOOK | more))
+    path: str = (await client.ok("POST", f"/flows/{flow_id}/hook"))["path"]
+    return path
+
+
+async def call(client: Client, path: str, **more: Any) -> httpx.Response:
+    """As the world outside calls it: without any sign-in."""
+    return await client.http.post(path, **more)
+
+
+async def events(client: Client, flow_id: str) -> list[Any]:
+    found: list[Any] = (await client.ok("GET", f"/flows/{flow_id}/trigger-events"))["items"]
+    return found
+
+
+async def test_a_webhook_call_starts_a_cycle_that_sees_the_body(client: Client) -> None:
+    path = await hook_of(client, "hooked")
+    answer = await call(client, path, json={"signal": "buy", "size": "12"})
+    assert answer.status_code == 202
+    cycle = await client.cycle_end("hooked")
+    assert (cycle["trigger"], cycle["status"]) == ("webhook", "completed")
+    told = tasks_by_node(cycle)["told"]["outputs"]["value"]
+    assert told == {"kind": "webhook", "payload": {"signal": "buy", "size": "12"}}
+    (event,) = await events(client, "hooked")
+    assert (event["id"], event["status"], event["cycle"]) == (answer.json()["event_id"], "started", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "payload"),
+    [
+        (b"", None),
+        (b"ETH crossed 2000", "ETH crossed 2000"),
+        (b"[1,", "[1,"),
+        (b'"\\ud800"', '"\\ud800"'),
+        (b"\xff", "\ufffd"),
+    ],
+)
+async def test_a_webhook_takes_what_alerts_send(client: Client, body: bytes, payload: Any) -> None:
+    path = await hook_of(client, "alerted")
+    assert (await call(client, path, content=body)).status_code == 202
+    cycle = await client.cycle_end("alerted")
+    assert tasks_by_node(cycle)["told"]["outputs"]["value"]["payload"] == payload
+
+
+@pytest.mark.parametrize("body", [b'"\\u0000"', b"[" * 100 + b"]" * 100, b'"' + b"a" * 300_000 + b'"'])
+async def test_a_webhook_body_nothing_can_hold_is_a_422(client: Client, body: bytes) -> None:
+    path = await hook_of(client, "refusing")
+    answer = await call(client, path, content=body)
+    assert answer.status_code in (413, 422), answer.text
+    assert await events(client, "refusing") == []
+
+
+async def test_the_same_idempotency_key_starts_one_cycle(client: Client, sessions: SessionFactory) -> None:
+    path = await hook_of(client, "once", overlap="queue")
+    answers = await asyncio.gather(*(call(client, path, headers={"Idempotency-Key": "order-7"}) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["event_id"] for answer in answers}) == 1
+    await client.cycle_end("once")
+    await call(client, path, headers={"Idempotency-Key": "order-8"})
+    await client.cycle_end("once", 1)
+    async with sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Cycle)) == 2
+
+
+async def test_queued_calls_run_one_after_another_in_order(client: Client) -> None:
+    path = await hook_of(client, "queued", overlap="queue")
+    for number in range(5):
+        await call(client, path, json=number)
+    for number in range(5):
+        cycle = await client.cycle_end("queued", number)
+        assert tasks_by_node(cycle)["told"]["outputs"]["value"]["payload"] == number
+
+
+async def test_calls_during_an_open_cycle_are_skipped_visibly_by_default(client: Client) -> None:
+    await client.execute("busy", STUCK, [], **WEBHOOK)
+    path = (await client.ok("POST", "/flows/busy/hook"))["path"]
+    await call(client, path)
+    await until(lambda: _statuses(client, "busy", ["started"]))
+    await call(client, path)
+    assert await until(lambda: _statuses(client, "busy", ["skipped", "started"]))
+    assert (await events(client, "busy"))[0]["reason"] == "the cycle before was still open"
+    await client.ok("POST", "/flows/busy/stop")
+
+
+async def test_replace_ends_the_open_cycle_for_the_call(client: Client) -> None:
+    await client.execute("latest", STUCK, [], **WEBHOOK, overlap="replace")
+    path = (await client.ok("POST", "/flows/latest/hook"))["path"]
+    await call(client, path)
+    await until(lambda: _statuses(client, "latest", ["started"]))
+    await call(client, path)
+    assert (await client.cycle_end("latest", 0))["status"] == "terminated"
+    await until(lambda: _statuses(client, "latest", ["started", "started"]))
+    await client.ok("POST", "/flows/latest/stop")
+
+
+async def _statuses(client: Client, flow_id: str, expected: list[str]) -> bool:
+    return [event["status"] for event in await events(client, flow_id)] == expected
+
+
+async def test_a_token_is_kept_as_a_hash_and_dies_when_it_is_renewed_or_revoked(
+    client: Client, sessions: SessionFactory
+) -> None:
+    old = await hook_of(client, "renewed")
+    new = (await client.ok("POST", "/flows/renewed/hook"))["path"]
+    assert (await call(client, old)).status_code == 404
+    assert (await call(client, new)).status_code == 202
+    async with sessions() as session:
+        (stored,) = await session.scalars(select(FlowHook.token_hash))
+    assert new.rsplit("/", 1)[1].encode() not in stored
+    assert (await client.http.delete("/flows/renewed/hook", headers=client.headers)).status_code == 204
+    assert (await call(client, new)).status_code == 404
+
+
+async def test_a_stopped_flow_takes_no_calls_and_what_waited_is_skipped(
+    client: Client, sessions: SessionFactory
+) -> None:
+    path = await hook_of(client, "ended", overlap="queue")
+    await client.ok("POST", "/flows/ended/pause")
+    await call(client, path)
+    await client.ok("POST", "/flows/ended/stop")
+    assert [event["status"] for event in await events(client, "ended")] == ["skipped"]
+    refused = await call(client, path)
+    assert (refused.status_code, refused.json()["error"]) == (409, "flow_not_running")
+
+
+async def test_a_backlog_of_calls_is_a_429(
+    client: Client, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingflow.py_worker.flows.trigger_endpoints.MAX_PENDING", 2)
+    path = await hook_of(client, "flooded")
+    await client.ok("POST", "/flows/flooded/pause")
+    assert [(await call(client, path)).status_code for _ in range(3)] == [202, 202, 429]
+
+
+@pytest.mark.parametrize(
+    ("interval", "trigger", "code"),
+    [
+        (None, None, "invalid_interval"),
+        ("5m", {"type": "webhook"}, "invalid_trigger"),
+        ("5m", {"type": "cron"}, "invalid_trigger"),
+        ("*/5 * * * * UTC", {"type": "interval"}, "invalid_trigger"),
+        (None, {"type": "interval"}, "invalid_interval"),
+        (None, {"type": "phase_of_moon"}, "invalid_request"),
+        (None, {"type": "contract_event", "chain_id": 1, "address": "0x12"}, "invalid_request"),
+        (None, {"type": "contract_event", "chain_id": 1, "address": POOL}, "contract_not_monitored"),
+    ],
+)
+async def test_a_trigger_that_cannot_be_is_a_422(client: Client, interval: Any, trigger: Any, code: str) -> None:
+    body = {"flow_id": "f", "cycle_interval": interval, "trigger": trigger, "flow_json": {"nodes": TOLD, "edges": []}}
+    answer = await client.post("/flows/execute", body)
+    assert (answer.status_code, answer.json()["error"]) == (422, code), answer.text
+    assert (await client.get("/flows/f")).status_code == 404
+
+
+async def test_a_manual_flow_runs_when_asked_and_sees_the_payload(client: Client) -> None:
+    await client.execute("by_hand", TOLD, [], cycle_interval=None, trigger={"type": "manual"})
+    started = await client.ok("POST", "/flows/by_hand/cycles", {"payload": {"why": "test"}})
+    assert started["cycle"] == 0
+    cycle = await client.cycle_end("by_hand")
+    told = tasks_by_node(cycle)["told"]["outputs"]["value"]
+    assert told == {"kind": "manual", "payload": {"why": "test"}}
+
+
+async def test_a_running_flow_follows_its_new_trigger(client: Client) -> None:
+    await client.execute("changing", TOLD, [], cycle_interval="1h")
+    flow = {"nodes": TOLD, "edges": []}
+    body = {"flow_id": "changing", "cycle_interval": None, "trigger": {"type": "manual"}, "flow_json": flow}
+    assert (await client.ok("PUT", "/flows/changing", body))["next_fire_at"] is None
+    body = {"flow_id": "changing", "cycle_interval": "2h", "flow_json": flow}
+    assert (await client.ok("PUT", "/flows/changing", body))["next_fire_at"] is not None
+
+
+@pytest.fixture
+async def monitored(sessions: SessionFactory) -> None:
+    async with sessions.begin() as session:
+        session.add(MonitoredContract(chain_id=1, address=POOL, kind="uniswap_v3_pool", from_block=0))
+
+
+@pytest.fixture
+async def broker(worker: FastAPI) -> Any:
+    parts: Parts = worker.state.parts
+    async with Broker(parts.settings.rabbitmq_dsn, name="test", partitions=parts.settings.cycle_partitions) as broker:
+        yield broker
+
+
+def swap(log_index: int, name: str = "Swap") -> ChainEvent:
+    block = "0x" + "ab" * 32
+    event_id = f"1:{block}:{log_index}"
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    args = {"amount0": "-5"}
+    return ChainEvent(event_id, 1, 7, block, "0x" + "cd" * 32, log_index, POOL, "uniswap_v3_pool", name, args, at)
+
+
+async def tell(broker: Broker, exchange: str, message: ChainEvent | ChainEventReverted) -> None:
+    key = chain_event_routing_key(1, message.kind, message.address, message.name)
+    body = msgspec.json.encode(message)
+    await broker.publish(exchange, key, body, message_id=message.event_id, mandatory=False)
+
+
+def on_swaps(**more: Any) -> dict[str, Any]:
+    trigger = {"type": "contract_event", "chain_id": 1, "address": POOL.lower(), "event": "Swap", **more}
+    return {"cycle_interval": None, "trigger": trigger, "overlap": "queue"}
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_a_contract_event_starts_one_cycle_however_often_it_is_told(client: Client, broker: Broker) -> None:
+    await client.execute("on_swaps", TOLD, [], **on_swaps())
+    for _ in range(3):
+        await tell(broker, CHAIN_EVENTS_FINAL, swap(1))
+    await tell(broker, CHAIN_EVENTS_FINAL, swap(2, "Mint"))
+    await tell(broker, CHAIN_EVENTS, swap(3))  # not final
+    await tell(broker, CHAIN_EVENTS_FINAL, swap(4))
+    first, second = await client.cycle_end("on_swaps", 0), await client.cycle_end("on_swaps", 1)
+    payloads = [tasks_by_node(cycle)["told"]["outputs"]["value"]["payload"] for cycle in (first, second)]
+    assert [payload["log_index"] for payload in payloads] == [1, 4]
+    assert payloads[0]["args"] == {"amount0": "-5"}
+    assert first["trigger"] == "contract_event"
+    assert len(await events(client, "on_swaps")) == 2
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_an_event_a_reorg_took_back_starts_nothing_any_more(client: Client, broker: Broker) -> None:
+    await client.execute("early", TOLD, [], **on_swaps(final=False))
+    await client.ok("POST", "/flows/early/pause")
+    event = swap(1)
+    await tell(broker, CHAIN_EVENTS, event)
+    await until(lambda: _statuses(client, "early", ["pending"]))
+    fields = {name: getattr(event, name) for name in ChainEventReverted.__struct_fields__}
+    await tell(broker, CHAIN_EVENTS, ChainEventReverted(**fields))
+    await until(lambda: _statuses(client, "early", ["skipped"]))
+    await client.ok("POST", "/flows/early/resume")
+    assert (await client.ok("GET", "/flows/early/cycles"))["items"] == []
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_events_told_while_no_worker_is_there_are_not_lost(
+    start_worker: StartWorker, add_user: Callable[[], Any], settings: Any
+) -> None:
+    user: UUID = await add_user()
+    async with start_worker() as app, _client(app, user) as client:
+        await client.execute("kept", TOLD, [], **on_swaps())
+    async with Broker(settings.rabbitmq_dsn, name="test", partitions=settings.cycle_partitions) as broker:
+        await tell(broker, CHAIN_EVENTS_FINAL, swap(1))
+    async with start_worker() as app, _client(app, user) as client:
+        assert (await client.cycle_end("kept"))["status"] == "completed"
+
+
+class _client:  # noqa: N801 - reads as a function
+    def __init__(self, app: FastAPI, user: UUID) -> None:
+        transport = httpx.ASGITransport(app=app)
+        self._http = httpx.AsyncClient(transport=transport, base_url="http://worker")
+        self._user = user
+
+    async def __aenter__(self) -> Client:
+        return Client(self._http, self._user)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+
+async def test_schedulers_that_race_start_one_cycle_an_event(
+    client: Client, worker: FastAPI, sessions: SessionFactory, settings: Any
+) -> None:
+    """Ten schedulers at once, twenty flows with an event each."""
+    parts: Parts = worker.state.parts
+    for number in range(20):
+        await client.execute(f"raced{number}", TOLD, [], **WEBHOOK)
+    async with sessions.begin() as session:
+        for flow in await session.scalars(select(Flow)):
+            session.add(TriggerEvent(flow_pk=flow.id, kind="webhook", dedupe_key="k", status="pending"))
+    served = await asyncio.gather(*(parts.scheduler.serve_events() for _ in range(10)))
+    assert sum(served) <= 20
+    await until(lambda: _all_started(sessions))
+    async with sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(Cycle)) == 20
+
+
+async def _all_started(sessions: SessionFactory) -> bool:
+    async with sessions() as session:
+        pending = select(func.count()).where(TriggerEvent.status != "started")
+        return not await session.scalar(pending)
+
+
+async def test_a_due_flow_whose_cycle_opened_before_the_lock_is_not_doubled(
+    client: Client, sessions: SessionFactory, worker: FastAPI
+) -> None:
+    """As when a person starts a cycle between the query that finds the flow due and its lock."""
+    parts: Parts = worker.state.parts
+    await client.execute("raced", STUCK, [], cycle_interval="1h", overlap="queue")
+    await until(lambda: _open(sessions, 1))
+    async with sessions.begin() as session:
+        schedule = (await session.scalars(select(Schedule))).one()
+        schedule.next_fire_at = parts.clock.now()
+        assert await parts.scheduler._serve(session, [schedule], parts.clock.now()) == 0
+    assert await _open(sessions, 1)
+    await client.ok("POST", "/flows/raced/stop")
+
+
+async def _open(sessions: SessionFactory, count: int) -> bool:
+    async with sessions() as session:
+        return await session.scalar(select(func.count()).where(Cycle.status == "running")) == count

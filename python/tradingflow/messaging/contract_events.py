@@ -1,0 +1,89 @@
+"""The queue through which contract events reach the flows they trigger.
+
+It is bound to the keys of those contracts only: what no flow waits for never leaves the exchange.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import AMQPError
+
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.logging import get_logger
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.chain_messages import ChainMessage, decode_chain_message
+from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, FLOW_TRIGGERS
+
+log = get_logger(__name__)
+
+PREFETCH = 100
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContractEvents:
+    """Which events: of one contract, of one name or (None) of any; seen at once or once final."""
+
+    chain_id: int
+    address: str
+    event: str | None
+    final: bool
+
+    @property
+    def exchange(self) -> str:
+        return CHAIN_EVENTS_FINAL if self.final else CHAIN_EVENTS
+
+    @property
+    def routing_key(self) -> str:
+        return f"{self.chain_id}.*.{self.address}.{self.event or '*'}"
+
+
+Handle = Callable[[ChainMessage, bool], Awaitable[None]]
+"""Takes a message and whether it came as final. Raises DependencyUnavailable to get it again."""
+
+
+async def bind_contract_events(broker: Broker, wanted: Iterable[ContractEvents]) -> None:
+    """From now on these events are kept for `consume_contract_events`. Binding twice does no harm.
+
+    Raises DependencyUnavailable when the broker is away.
+    """
+    try:
+        channel = await broker.channel(prefetch=PREFETCH)
+        try:
+            queue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
+            for events in wanted:
+                await queue.bind(events.exchange, events.routing_key)
+        finally:
+            await channel.close()
+    except (OSError, AMQPError, TimeoutError, RuntimeError) as error:
+        raise DependencyUnavailable("rabbitmq_unavailable", "the contract's events cannot be subscribed to") from error
+
+
+async def consume_contract_events(broker: Broker, handle: Handle) -> None:
+    """Hand every event to `handle` until cancelled, in order; each is acknowledged once handled."""
+    channel = await broker.channel(prefetch=PREFETCH)
+    queue: AbstractQueue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
+
+    async def receive(message: AbstractIncomingMessage) -> None:
+        try:
+            decoded = decode_chain_message(message.body)
+        except msgspec.MsgspecError as error:
+            log.warning("not a chain message; dropped", message_id=message.message_id, error=error)
+            await message.ack()
+            return
+        while True:
+            try:
+                await handle(decoded, message.exchange == CHAIN_EVENTS_FINAL)
+                break
+            except DependencyUnavailable as error:
+                log.warning("contract event is handled again", message_id=message.message_id, error=error)
+                await asyncio.sleep(RETRY_S)
+        await message.ack()
+
+    await queue.consume(receive)
+    await asyncio.Event().wait()

@@ -1,0 +1,107 @@
+"""Contract events become trigger events of the flows that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput
+from tradingflow.core.logging import get_logger
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Flow, MonitoredContract, Schedule
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainMessage
+from tradingflow.messaging.contract_events import ContractEvents, bind_contract_events, consume_contract_events
+from tradingflow.py_worker.scheduler import Scheduler
+from tradingflow.py_worker.trigger_events import record_event, take_back
+
+log = get_logger(__name__)
+
+REBIND_PERIOD_S = 60.0
+
+
+class ContractTriggers:
+    def __init__(self, sessions: SessionFactory, broker: Broker, scheduler: Scheduler) -> None:
+        self._sessions = sessions
+        self._broker = broker
+        self._scheduler = scheduler
+
+    async def follow(self, session: AsyncSession, trigger: dict[str, Any]) -> None:
+        """Subscribe to what a flow waits for, before the flow runs: an event in between would be lost.
+
+        Raises InvalidInput when the Monitor does not follow the contract: such a flow would wait for ever.
+        """
+        wanted = _wanted(trigger)
+        if wanted is None:
+            return
+        if await session.get(MonitoredContract, (wanted.chain_id, wanted.address)) is None:
+            raise InvalidInput(
+                "contract_not_monitored",
+                f"the Monitor does not follow {wanted.address} on chain {wanted.chain_id}; add it there first",
+            )
+        await bind_contract_events(self._broker, [wanted])
+
+    async def run(self) -> None:
+        """Record events until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_bound())
+            group.create_task(consume_contract_events(self._broker, self._record))
+
+    async def _keep_bound(self) -> None:
+        """Subscribe again and again for every flow that runs: a broker may have lost its data."""
+        while True:
+            try:
+                await bind_contract_events(self._broker, await self._all_wanted())
+            except (SQLAlchemyError, OSError, DependencyUnavailable) as error:
+                log.warning("contract events are bound later", error=error)
+            await asyncio.sleep(REBIND_PERIOD_S)
+
+    async def _all_wanted(self) -> set[ContractEvents]:
+        statement = select(Schedule.trigger).join(Flow, Flow.id == Schedule.flow_pk)
+        running = statement.where(Schedule.trigger.has_key("address"), Flow.status != "stopped")
+        async with self._sessions() as session:
+            return {found for trigger in await session.scalars(running) if (found := _wanted(trigger)) is not None}
+
+    async def _record(self, message: ChainMessage, final: bool) -> None:
+        if not isinstance(message, (ChainEvent, ChainEventReverted)):
+            return
+        try:
+            async with self._sessions.begin() as session:
+                flows = await _waiting_for(session, message, final)
+                if isinstance(message, ChainEvent):
+                    payload = msgspec.to_builtins(message)
+                    await record_event(session, flows, "contract_event", message.event_id, payload)
+                else:
+                    await take_back(session, message.event_id, flows, "a reorg took the event back")
+        except (SQLAlchemyError, OSError) as error:
+            raise DependencyUnavailable("database_unavailable", "the event was not recorded") from error
+        self._scheduler.wake()
+
+
+async def _waiting_for(session: AsyncSession, message: ChainEvent | ChainEventReverted, final: bool) -> Sequence[UUID]:
+    names = {"type": "contract_event", "chain_id": message.chain_id, "final": final}
+    statement = (
+        select(Schedule.flow_pk)
+        .join(Flow, Flow.id == Schedule.flow_pk)
+        .where(
+            Schedule.trigger.has_key("address"),
+            Schedule.trigger["address"].astext == message.address,
+            Schedule.trigger.contains(names),
+            Schedule.trigger.contains({"event": message.name}) | Schedule.trigger.contains({"event": None}),
+            Flow.status != "stopped",
+        )
+    )
+    return (await session.scalars(statement)).all()
+
+
+def _wanted(trigger: dict[str, Any]) -> ContractEvents | None:
+    if trigger["type"] != "contract_event":
+        return None
+    return ContractEvents(trigger["chain_id"], trigger["address"], trigger["event"], trigger["final"])
