@@ -1,0 +1,84 @@
+"""`GET /flows/{id}/stream`: what a watcher is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select
+
+from tests.integration.worker.conftest import Client
+from tests.integration.worker.nodes import edge, node
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Flow
+from tradingflow.py_worker.flows import stream
+from tradingflow.py_worker.flows.stream import flow_events
+from tradingflow.py_worker.parts import Parts
+
+DEADLINE_S = 20.0
+
+
+class Watcher:
+    def __init__(self, parts: Parts, flow: Flow) -> None:
+        self.is_stopping = False
+        self._events: AsyncIterator[str] = flow_events(parts, flow, lambda: self.is_stopping)
+
+    async def next(self) -> tuple[str, Any]:
+        """Name and data of the next event; raises StopAsyncIteration at the end."""
+        async with asyncio.timeout(DEADLINE_S):
+            text = await anext(self._events)
+        name, _, data = text.partition("\ndata: ")
+        return name.removeprefix("event: ").strip(), json.loads(data) if data else None
+
+    async def until_cycle_ends(self) -> list[tuple[str, Any]]:
+        told: list[tuple[str, Any]] = []
+        while not told or told[-1][0] != "cycle" or told[-1][1]["status"] == "running":
+            told.append(await self.next())
+        return told
+
+
+@pytest.fixture
+async def watcher(client: Client, worker: FastAPI, sessions: SessionFactory) -> AsyncIterator[Watcher]:
+    nodes = [node("a", "emit", {"value": 5}), node("b", "pass"), node("c", "fail")]
+    manual: dict[str, Any] = {"cycle_interval": None, "trigger": {"type": "manual"}}
+    await client.execute("watched", nodes, [edge("a", "b"), edge("a", "c")], **manual)
+    async with sessions() as session:
+        flow = (await session.scalars(select(Flow))).one()
+    watcher = Watcher(worker.state.parts, flow)
+    assert (await watcher.next())[0] == ": watching"
+    yield watcher
+    watcher.is_stopping = True
+
+
+async def test_states_and_signals_are_told_as_they_happen(client: Client, watcher: Watcher) -> None:
+    await client.ok("POST", "/flows/watched/cycles")
+    told = await watcher.until_cycle_ends()
+    ends = {d["node_id"]: d["status"] for name, d in told if name == "node"}
+    assert ends == {"a": "completed", "b": "completed", "c": "failed"}
+    signals = [d for name, d in told if name == "signal"]
+    assert {(s["source_node"], s["target_node"], s["value"]) for s in signals} == {("a", "b", 5), ("a", "c", 5)}
+    assert told[-1] == ("cycle", {"cycle": 0, "status": "failed"})
+    assert next(d["error"]["error"] for name, d in told if name == "node" and d["node_id"] == "c")
+
+
+async def test_the_stream_ends_when_the_worker_stops_or_the_flow_is_deleted(client: Client, watcher: Watcher) -> None:
+    await client.ok("POST", "/flows/watched/stop")
+    await client.http.delete("/flows/watched", headers=client.headers)
+    with pytest.raises(StopAsyncIteration):
+        await watcher.next()
+
+
+async def test_a_stopping_worker_ends_its_streams(watcher: Watcher) -> None:
+    watcher.is_stopping = True
+    with pytest.raises(StopAsyncIteration):
+        await watcher.next()
+
+
+async def test_too_many_streams_are_a_429(client: Client, watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_STREAMS", 1)
+    answer = await client.get("/flows/watched/stream")
+    assert (answer.status_code, answer.json()["error"]) == (429, "too_many_streams")
