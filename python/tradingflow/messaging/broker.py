@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aio_pika
 from aio_pika import DeliveryMode
@@ -106,6 +106,22 @@ class Broker:
         async with asyncio.TaskGroup() as group:
             for exchange, routing_key, message_id, body in messages:
                 group.create_task(self.publish(exchange, routing_key, body, message_id=message_id, mandatory=mandatory))
+
+
+async def to_its_end(call: Coroutine[Any, Any, Part]) -> Part:
+    """Await a call to the broker; when cancelled, let it end before the cancellation goes on.
+
+    aio_pika loses a cancellation that comes while it opens a channel: whoever stops would wait for ever.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([task], timeout=CONFIRM_TIMEOUT_S)
+        for ended in done:
+            if not ended.cancelled():
+                ended.exception()  # seen, and of no interest any more
+        raise
 
 
 def _entered(part: Part | None) -> Part:

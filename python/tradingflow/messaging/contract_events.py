@@ -6,16 +6,16 @@ It is bound to the keys of those contracts only: what no flow waits for never le
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import msgspec
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
-from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.broker import Broker, to_its_end
 from tradingflow.messaging.chain_messages import ChainMessage, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, FLOW_TRIGGERS
 
@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 PREFETCH = 100
 RETRY_S = 1.0
+REBIND_PERIOD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +55,27 @@ async def bind_contract_events(broker: Broker, wanted: Iterable[ContractEvents])
     """
     try:
         channel = await broker.channel(prefetch=PREFETCH)
-        try:
-            queue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
-            for events in wanted:
-                await queue.bind(events.exchange, events.routing_key)
-        finally:
-            await channel.close()
+        queue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
+        for events in wanted:
+            await queue.bind(events.exchange, events.routing_key)
+        await channel.close()
     except (OSError, AMQPError, TimeoutError, RuntimeError) as error:
         raise DependencyUnavailable("rabbitmq_unavailable", "the contract's events cannot be subscribed to") from error
 
 
+async def keep_bound(broker: Broker, all_wanted: Callable[[], Awaitable[Collection[ContractEvents]]]) -> None:
+    """Bind again and again until cancelled: a broker may have lost its data."""
+    while True:
+        try:
+            if wanted := await all_wanted():
+                await to_its_end(bind_contract_events(broker, wanted))
+        except DependencyUnavailable as error:
+            log.warning("contract events are bound later", error=error)
+        await asyncio.sleep(REBIND_PERIOD_S)
+
+
 async def consume_contract_events(broker: Broker, handle: Handle) -> None:
     """Hand every event to `handle` until cancelled, in order; each is acknowledged once handled."""
-    channel = await broker.channel(prefetch=PREFETCH)
-    queue: AbstractQueue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
 
     async def receive(message: AbstractIncomingMessage) -> None:
         try:
@@ -85,5 +93,9 @@ async def consume_contract_events(broker: Broker, handle: Handle) -> None:
                 await asyncio.sleep(RETRY_S)
         await message.ack()
 
-    await queue.consume(receive)
+    async def begin() -> None:
+        channel = await broker.channel(prefetch=PREFETCH)
+        await (await channel.get_queue(FLOW_TRIGGERS, ensure=False)).consume(receive)
+
+    await to_its_end(begin())
     await asyncio.Event().wait()

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
-from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.broker import Broker, to_its_end
 from tradingflow.messaging.topology import CYCLES_DEAD
 
 log = get_logger(__name__)
@@ -37,8 +37,6 @@ Keep = Callable[[BuriedMessage], Awaitable[None]]
 
 async def consume_dead_letters(broker: Broker, keep: Keep) -> None:
     """Hand every dead letter to `keep` until cancelled; it is acknowledged once kept."""
-    channel = await broker.channel(prefetch=PREFETCH)
-    queue = await channel.get_queue(CYCLES_DEAD, ensure=False)
 
     async def receive(message: AbstractIncomingMessage) -> None:
         while True:
@@ -50,7 +48,11 @@ async def consume_dead_letters(broker: Broker, keep: Keep) -> None:
                 await asyncio.sleep(RETRY_S)
         await message.ack()
 
-    await queue.consume(receive)
+    async def begin() -> None:
+        channel = await broker.channel(prefetch=PREFETCH)
+        await (await channel.get_queue(CYCLES_DEAD, ensure=False)).consume(receive)
+
+    await to_its_end(begin())
     await asyncio.Event().wait()
 
 

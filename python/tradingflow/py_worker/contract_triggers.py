@@ -13,18 +13,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
-from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Flow, MonitoredContract, Schedule
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainMessage
-from tradingflow.messaging.contract_events import ContractEvents, bind_contract_events, consume_contract_events
+from tradingflow.messaging.contract_events import (
+    ContractEvents,
+    bind_contract_events,
+    consume_contract_events,
+    keep_bound,
+)
 from tradingflow.py_worker.scheduler import Scheduler
 from tradingflow.py_worker.trigger_events import record_event, take_back
-
-log = get_logger(__name__)
-
-REBIND_PERIOD_S = 60.0
 
 
 class ContractTriggers:
@@ -51,23 +51,18 @@ class ContractTriggers:
     async def run(self) -> None:
         """Record events until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_bound())
+            group.create_task(keep_bound(self._broker, self._all_wanted))
             group.create_task(consume_contract_events(self._broker, self._record))
-
-    async def _keep_bound(self) -> None:
-        """Subscribe again and again for every flow that runs: a broker may have lost its data."""
-        while True:
-            try:
-                await bind_contract_events(self._broker, await self._all_wanted())
-            except (SQLAlchemyError, OSError, DependencyUnavailable) as error:
-                log.warning("contract events are bound later", error=error)
-            await asyncio.sleep(REBIND_PERIOD_S)
 
     async def _all_wanted(self) -> set[ContractEvents]:
         statement = select(Schedule.trigger).join(Flow, Flow.id == Schedule.flow_pk)
         running = statement.where(Schedule.trigger.has_key("address"), Flow.status != "stopped")
-        async with self._sessions() as session:
-            return {found for trigger in await session.scalars(running) if (found := _wanted(trigger)) is not None}
+        try:
+            async with self._sessions() as session:
+                triggers = await session.scalars(running)
+                return {found for trigger in triggers if (found := _wanted(trigger)) is not None}
+        except (SQLAlchemyError, OSError) as error:
+            raise DependencyUnavailable("database_unavailable", "the flows' triggers cannot be read") from error
 
     async def _record(self, message: ChainMessage, final: bool) -> None:
         if not isinstance(message, (ChainEvent, ChainEventReverted)):
