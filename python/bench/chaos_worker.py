@@ -34,13 +34,16 @@ RESUME_LIMIT_S = 10.0
 CONTROL_CHAINS = 300
 SETTLE_S = 240.0
 
+# The sink's database is one of the servers that are restarted: it must outlast that, under the same idempotency key.
+RETRY = {"max_attempts": 20, "initial_interval_s": 0.5, "max_interval_s": 5}
+
 GRAPH: dict[str, Any] = {
     "nodes": [
         {"id": "a", "type": "noop"},
         {"id": "left", "type": "wait", "config": {"seconds": 0.05}},
-        {"id": "right", "type": "sink"},
+        {"id": "right", "type": "sink", "retry": RETRY},
         {"id": "join", "type": "noop"},
-        {"id": "effect", "type": "sink"},
+        {"id": "effect", "type": "sink", "retry": RETRY},
         {"id": "end", "type": "noop"},
     ],
     "edges": [
