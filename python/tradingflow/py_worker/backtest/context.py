@@ -24,6 +24,7 @@ from tradingflow.py_worker.kit import (
     NodeState,
     Secrets,
     TradeGateway,
+    Trigger,
     missing,
 )
 
@@ -80,6 +81,8 @@ class BacktestContext:
     """Implements `NodeContext` for one node. The driver sets `cycle` before a run; `signals` gives what came in it."""
 
     mode = "backtest"
+    # History has fire times only: what a webhook or a contract event would have said is not known.
+    trigger = Trigger("interval")
 
     def __init__(
         self,
