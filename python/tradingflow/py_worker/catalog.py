@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -34,6 +35,25 @@ class Stats(BaseModel):
 async def list_node_types(parts: TheParts) -> NodeTypes:
     """The catalog of node types: enough to draw forms and handles."""
     return NodeTypes(node_types=parts.catalog)
+
+
+class WorkerView(BaseModel):
+    """One live worker as it last said of itself; without a beat for 10 s it is not listed any more."""
+
+    worker_id: str
+    partitions: int = Field(description="Partition queues it is the owner of; RabbitMQ decides who really has them")
+    slots: int = Field(description="Node tasks it runs at the same time")
+    nodes_running: int
+    nodes_waiting: int
+    cycles_in_memory: int
+    beat_at: datetime
+
+
+@router.get("/worker/registry", tags=["operation"], responses=error_responses(401, 503))
+async def worker_registry(user: CurrentUser, parts: TheParts) -> list[WorkerView]:
+    """Every worker that shares the load, by id."""
+    found = await parts.worker.membership.registry()
+    return [WorkerView(worker_id=worker_id, **said) for worker_id, said in sorted(found.items())]
 
 
 @router.get("/stats", tags=["operation"], responses=error_responses(401))

@@ -34,6 +34,24 @@ async def workers_seen(sessions: SessionFactory) -> set[str | None]:
         return set(await session.scalars(select(NodeTask.worker_id).distinct()))
 
 
+async def test_the_registry_lists_live_workers_with_their_load(
+    start_worker: StartWorker, add_user: Callable[[], Any]
+) -> None:
+    user = await add_user()
+    async with start_worker(worker_id="one"), start_worker(worker_id="two") as app:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
+            client = Client(http, user)
+
+            async def shared() -> Any:
+                workers = await client.ok("GET", "/worker/registry")
+                return workers if [w["partitions"] for w in workers] == [2, 2] else None
+
+            workers = await until(shared)
+    assert [worker["worker_id"] for worker in workers] == ["one", "two"]
+    assert workers[0]["slots"] == 1000
+
+
 @pytest.mark.parametrize("flush", [False, True])
 async def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_leaves(
     start_worker: StartWorker,

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.partitions import PartitionConsumer
 
 log = get_logger(__name__)
 
 WORKERS_KEY = "tradingflow:workers"
+ABOUT_KEY = "tradingflow:worker:"
 BEAT_S = 1.0
 # Generous, since take-over after a death does not wait for it: a starved worker must not look gone and come back.
 GONE_AFTER_S = 10.0
@@ -32,9 +37,12 @@ RETRY_AFTER_BEATS = 10
 class Membership:
     """This worker's view of the live workers, itself included."""
 
-    def __init__(self, redis: Redis, worker_id: str, partitions: int) -> None:
+    def __init__(
+        self, redis: Redis, worker_id: str, partitions: int, about: Callable[[], Mapping[str, Any]] = dict
+    ) -> None:
         self._partitions = partitions
         self._redis = redis
+        self._about = about
         self._id = worker_id
         self.workers: tuple[str, ...] = (worker_id,)
 
@@ -48,6 +56,8 @@ class Membership:
             now = seconds + microseconds / 1e6
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zadd(WORKERS_KEY, {self._id: now})
+                about = {**self._about(), "beat_at": now, "partitions": self._owned()}
+                pipe.set(ABOUT_KEY + self._id, json.dumps(about), ex=int(GONE_AFTER_S))
                 pipe.zremrangebyscore(WORKERS_KEY, "-inf", now - GONE_AFTER_S)
                 pipe.zrange(WORKERS_KEY, 0, -1)
                 found = (await pipe.execute())[-1]
@@ -56,9 +66,23 @@ class Membership:
             return
         self.workers = tuple(sorted(name.decode() for name in found))
 
+    async def registry(self) -> dict[str, dict[str, Any]]:
+        """What each live worker last said of itself, by id. Raises DependencyUnavailable when Redis is away."""
+        try:
+            members: Any = await self._redis.zrange(WORKERS_KEY, 0, -1)
+            names = [name.decode() for name in members]
+            said = await self._redis.mget([ABOUT_KEY + name for name in names]) if names else []
+        except (RedisError, OSError) as error:
+            raise DependencyUnavailable("redis_unavailable", "Redis does not answer at REDIS_URL") from error
+        return {name: json.loads(text) for name, text in zip(names, said, strict=True) if text is not None}
+
+    def _owned(self) -> int:
+        return owners(self._partitions, self.workers).count(self._id)
+
     async def leave(self) -> None:
         try:
             await self._redis.zrem(WORKERS_KEY, self._id)
+            await self._redis.delete(ABOUT_KEY + self._id)
         except (RedisError, OSError) as error:
             log.warning("worker could not sign off; it is missed soon", error=error)
 

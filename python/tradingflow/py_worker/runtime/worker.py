@@ -71,8 +71,8 @@ class Worker:
     ) -> None:
         self.id = settings.worker_id or new_worker_id()
         self.store = CycleStore(engine, self.id)
-        self.membership = Membership(redis, self.id, settings.cycle_partitions)
         self.slots = FairSlots(settings.max_nodes_in_flight)
+        self.membership = Membership(redis, self.id, settings.cycle_partitions, self._load)
         self.committer = Committer(self.store)
         self.signaller = Signaller(broker)
         self.observers = Observers(broker)
@@ -133,6 +133,14 @@ class Worker:
                 log.warning("left without committing everything; it will run again", records=len(self.committer))
             await cancel_all(background)
             await self.store.close()
+
+    def _load(self) -> dict[str, int]:
+        return {
+            "cycles_in_memory": self.conductor.cycles,
+            "nodes_running": self.slots.taken,
+            "nodes_waiting": self.slots.waiting,
+            "slots": self.slots.limit,
+        }
 
     def require_room(self) -> None:
         """Raises TooManyRequests while this worker has far more in hand than it can run."""
