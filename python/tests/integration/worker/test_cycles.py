@@ -8,6 +8,14 @@ from tests.integration.worker.conftest import Client, tasks_by_node, until
 from tests.integration.worker.nodes import edge, node
 
 
+async def test_the_engine_says_why_a_cycle_failed(client: Client) -> None:
+    await client.execute("told", [node("a", "emit"), node("b", "fail")], [edge("a", "b")])
+    await client.cycle_end("told")
+    (line,) = (await client.ok("GET", "/flows/told/cycles/0/nodes/system/logs"))["items"]
+    assert (line["log_level"], line["node_id"]) == ("ERROR", None)
+    assert line["message"].startswith("cycle failed: b (")
+
+
 async def test_a_chain_runs_to_its_end_and_every_task_is_stored(client: Client) -> None:
     nodes = [node("a", "emit", {"value": 40}), node("b", "add", {"value": 1}), node("c", "add", {"value": 1})]
     flow = await client.execute("chain", nodes, [edge("a", "b"), edge("b", "c")])

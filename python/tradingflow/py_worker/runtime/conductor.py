@@ -325,7 +325,9 @@ class Conductor:
                 trace_cycle(self._traces, live)
             release_all(deliveries)
 
-        self._committer.add(CycleRecord(live.key, live.state.ending, len(live.graph.nodes), settle))
+        ending = live.state.ending
+        said = "" if ending == "completed" else f"cycle {ending}: {live.told_failures()}"
+        self._committer.add(CycleRecord(live.key, ending, len(live.graph.nodes), settle, said))
 
     def _on_conflict(self, live: LiveCycle) -> None:
         """The database knows better than this memory: somebody else ended this task or this cycle. Begin from there."""

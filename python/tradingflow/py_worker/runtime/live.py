@@ -71,6 +71,11 @@ class LiveCycle:
         self._durable = {graph.index[name] for name in stored.outcomes if name in graph.index}
         self._durable_waiters: dict[int, list[asyncio.Future[None]]] = {}
 
+    def told_failures(self) -> str:
+        """The nodes that failed or were terminated, with their codes, for the flow's log."""
+        bad = ((i, o) for i, o in sorted(self.state.outcomes.items()) if o.status in ("failed", "terminated"))
+        return ", ".join(f"{self.graph.nodes[i].id} ({(o.error or {}).get('error', o.status)})" for i, o in bad)
+
     def mark_durable(self, index: int) -> None:
         self._durable.add(index)
         for waiter in self._durable_waiters.pop(index, ()):

@@ -52,12 +52,16 @@ class RunningRecord:
 
 @dataclass(slots=True)
 class CycleRecord:
-    """The end of a cycle of `nodes` nodes; it is stored only when all of them are found ended."""
+    """The end of a cycle of `nodes` nodes; it is stored only when all of them are found ended.
+
+    `said` is what the engine says of it in the flow's log; nothing of a cycle that completed.
+    """
 
     key: CycleKey
     ending: CycleEnding
     nodes: int
     settle: Callable[[bool], None]
+    said: str = ""
 
 
 Record = TaskRecord | RunningRecord | CycleRecord

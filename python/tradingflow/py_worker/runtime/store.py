@@ -136,7 +136,10 @@ class CycleStore:
         kept = [task for task in tasks if (*task.key, task.node_id) in applied]
         await self._remember(connection, kept)
         await self._write_logs(connection, kept)
-        return applied, await self._end_cycles(connection, [r for r in records if isinstance(r, CycleRecord)])
+        cycles = [r for r in records if isinstance(r, CycleRecord)]
+        ended = await self._end_cycles(connection, cycles)
+        await self._say(connection, [c for c in cycles if c.said and c.key in ended])
+        return applied, ended
 
     async def load(self, keys: Sequence[CycleKey]) -> list[StoredCycle]:
         """The cycles that exist, in any order."""
@@ -236,6 +239,19 @@ class CycleStore:
                 [line.log_source for _, line in lines],
                 [redact_text(line.message) for _, line in lines],
                 [line.created_at for _, line in lines],
+            )
+
+    async def _say(self, connection: asyncpg.Connection, cycles: Sequence[CycleRecord]) -> None:
+        if cycles:
+            await connection.execute(
+                _LOGS,
+                [c.key[0] for c in cycles],
+                [c.key[1] for c in cycles],
+                [None] * len(cycles),
+                ["ERROR"] * len(cycles),
+                ["system"] * len(cycles),
+                [redact_text(c.said) for c in cycles],
+                [datetime.now(UTC)] * len(cycles),
             )
 
     async def _end_cycles(self, connection: asyncpg.Connection, cycles: Sequence[CycleRecord]) -> set[CycleKey]:
