@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from tradingflow.account_manager.executor_process import close_process, open_process
 from tradingflow.account_manager.job_queue import TASK_QUEUE, TASK_QUEUE_ARGUMENTS
 from tradingflow.account_manager.relayer.signers import SignerSet
+from tradingflow.account_manager.schedule import TICKS
 from tradingflow.account_manager.trade.requests import TradeRequests
 from tradingflow.core.config import ExecutorSettings, PlatformSettings
 from tradingflow.core.errors import TradingFlowError
@@ -37,19 +38,13 @@ TASK_MODULES = (
 )
 
 # A tick nobody took before the next one is worth nothing.
-_EVERY_SECOND = {"schedule": 1.0, "options": {"expires": 5, "ignore_result": True}}
-TICKS = {
-    "trade-sweep": {"task": "trade.sweep", **_EVERY_SECOND},
-    "relayer-heal": {"task": "relayer.heal", "schedule": 5.0, "options": {"expires": 10, "ignore_result": True}},
-    "vault-sweep": {"task": "vault.sweep", **_EVERY_SECOND},
-    "price-refresh": {"task": "price.refresh", "schedule": 15.0, "options": {"expires": 15, "ignore_result": True}},
-    "portfolio-value": {"task": "portfolio.value", "schedule": 20.0, "options": {"expires": 20, "ignore_result": True}},
-    "performance-price": {
-        "task": "performance.price",
-        "schedule": 20.0,
-        "options": {"expires": 20, "ignore_result": True},
-    },
-    "token-refresh": {"task": "token.refresh", "schedule": 60.0, "options": {"expires": 60, "ignore_result": True}},
+BEAT = {
+    tick.task: {
+        "task": tick.task,
+        "schedule": tick.every.total_seconds(),
+        "options": {"expires": tick.expires_s, "ignore_result": True},
+    }
+    for tick in TICKS.values()
 }
 
 # Opening the database and the chains may take longer than the 4 s Celery gives a new process by default.
@@ -81,7 +76,7 @@ def make_app(settings: PlatformSettings) -> Celery:
         enable_utc=True,
         timezone="UTC",
         beat_scheduler="celery.beat:Scheduler",
-        beat_schedule=TICKS,
+        beat_schedule=BEAT,
     )
     app.conf.worker_consumer = "tradingflow.account_manager.celery_consumer:StrictConsumer"
     app.steps["consumer"].add(TradeRequests)

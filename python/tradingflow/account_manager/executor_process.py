@@ -11,11 +11,13 @@ import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tradingflow.account_manager.job import repository as job_runs
 from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.book import PriceBook
@@ -25,12 +27,14 @@ from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.signers import SignerSet
+from tradingflow.account_manager.schedule import soonest_again
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.account_manager.vault.deployment import VaultDeployer
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import ExecutorSettings
+from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
@@ -89,19 +93,40 @@ class ExecutorProcess:
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[bool]:
-        """Whether this is the only process doing `name` now; the right ends with the block, or with the process.
+        """Whether it is this process's turn to do the job `name`: nobody else does it, and it is not too soon again.
 
-        The lock is the connection's, not a transaction's: the work inside may take longer than a transaction may idle.
+        The right ends with the block, or with the process. What becomes of the run is noted for `/tasks`.
         """
         async with self.engine.connect() as connection:
+            # The lock is the connection's, not a transaction's: the job may take longer than those may idle.
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            key = {"name": name}
-            taken = await connection.scalar(text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), key)
+            if not await job_runs.take_turn(connection, name):
+                yield False
+                return
             try:
-                yield bool(taken)
+                started_at = await job_runs.begin(connection, name, soonest_again(name))
+                if started_at is None:
+                    yield False
+                    return
+                async with self._noted(connection, name, started_at):
+                    yield True
             finally:
-                if taken:
-                    await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), key)
+                await job_runs.give_turn(connection, name)
+
+    @asynccontextmanager
+    async def _noted(self, connection: AsyncConnection, name: str, started_at: datetime) -> AsyncIterator[None]:
+        failure: str | None = "broken off"
+        try:
+            yield
+            failure = None
+        except TradingFlowError as error:
+            failure = str(error)
+            raise
+        except Exception as error:
+            failure = type(error).__name__  # its text may hold what a user sent
+            raise
+        finally:
+            await job_runs.end(connection, name, started_at, failure)
 
     def close(self) -> None:
         """Give back connections, send the last traces, and end the loop."""

@@ -16,7 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tradingflow.account_manager.auth.authenticator import LocalAuthenticator
 from tradingflow.account_manager.auth.endpoints import router as auth_router
 from tradingflow.account_manager.auth.revocation import RevokedSessions
+from tradingflow.account_manager.contract.endpoints import router as contract_router
 from tradingflow.account_manager.event.endpoints import router as event_router
+from tradingflow.account_manager.job.endpoints import router as job_router
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import hot_router as hot_portfolio_router
@@ -60,7 +62,9 @@ ROUTERS = (
     vault_router,
     portfolio_router,
     trade_router,
+    contract_router,
     event_router,
+    job_router,
 )
 
 

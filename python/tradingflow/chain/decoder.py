@@ -37,6 +37,8 @@ Reader = Callable[[bytes, int], Any]
 Converter = Callable[[Any], Any]
 
 _STATIC = re.compile(r"address|bool|u?int\d+|bytes\d+")
+_DECODED = re.compile(r"address|bool|string|bytes\d*|u?int\d+")
+_TYPE_WORDS = re.compile(r"[A-Za-z_]\w*")
 _IDENTIFIER = re.compile(r"[A-Za-z_$][\w$]{0,255}", re.ASCII)
 _ZEROS = bytes(WORD)
 
@@ -296,6 +298,9 @@ def _checked(spec: EventSpec) -> EventSpec:
             parse_type(param.canonical_type).validate()
         except (ParseError, ValueError) as error:
             raise InvalidInput("invalid_abi", f"{param.type} in event {spec.name} is not an ABI type") from error
+        # The grammar lets any word pass, and `fixed`, which no compiler emits.
+        if not all(_DECODED.fullmatch(word) for word in _TYPE_WORDS.findall(param.canonical_type)):
+            raise InvalidInput("invalid_abi", f"{param.type} in event {spec.name} is not an ABI type we decode")
         if param.canonical_type.count("[]") > MAX_ARRAY_NESTING:
             raise InvalidInput("invalid_abi", f"{spec.name}: arrays may be nested {MAX_ARRAY_NESTING} deep")
     return spec

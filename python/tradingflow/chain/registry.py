@@ -51,6 +51,10 @@ class ContractAbi:
         """The first topics of its ordinary events."""
         return self._known_topics
 
+    def topics_of(self, name: str) -> list[bytes]:
+        """The first topics of the ordinary events of this name."""
+        return [topic0 for (topic0, _), found in self._decoders.items() if any(d.name == name for d in found)]
+
     def decode(self, topics: Sequence[bytes], data: bytes) -> tuple[str, Args]:
         """(event name, arguments). Raises Undecodable with the reason."""
         candidates = self._decoders.get((topics[0], len(topics))) if topics else None

@@ -15,7 +15,7 @@ from tests.integration.account_manager.conftest import Session
 from tests.integration.account_manager.test_history_routes import VAULT, trade
 from tests.integration.account_manager.test_history_routes import flow as flow  # noqa: PLC0414 - the fixture
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Signer, VaultDeployment
+from tradingflow.db.models import Signer, UserContract, VaultDeployment
 
 # Routes whose ids name what belongs to nobody: public facts of a chain.
 PUBLIC = {
@@ -58,7 +58,11 @@ async def ids(alice: Session, flow: UUID, sessions: SessionFactory) -> dict[str,
         await session.execute(insert(Signer).values(chain_id=CHAIN_ID, address=VAULT, next_nonce=0))
     key = await alice.post("/auth/api-keys", {"name": "k", "scopes": ["read"], "expires_in_days": 1})
     credential = await alice.post("/users/me/credentials", {"name": "c", "secret": "s"})
+    async with sessions.begin() as session:
+        contract = UserContract(user_id=alice.user_id, chain_id=CHAIN_ID, address=VAULT, kind="erc20", name="")
+        session.add(contract)
     return {
+        "contract_id": str(contract.id),
         "chain_id": str(CHAIN_ID),
         "vault": VAULT,
         "address": alice.account.address,

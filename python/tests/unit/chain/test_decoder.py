@@ -157,3 +157,10 @@ def test_overloaded_names_and_other_indexing_of_one_signature_do_not_collide() -
 def test_an_abi_that_is_none_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         event_from_abi(entry)
+
+
+@pytest.mark.parametrize("type_", ["nonsense", "function", "fixed128x18", "real[]", "uint7", "bytes33"])
+def test_a_type_no_decoder_reads_is_refused_before_a_log_of_it_comes(type_: str) -> None:
+    entry = {"type": "event", "name": "E", "inputs": [{"name": "a", "type": type_}]}
+    with pytest.raises(InvalidInput, match="is not an ABI type"):
+        event_from_abi(entry)

@@ -13,13 +13,13 @@ from tradingflow.account_manager.auth import repository
 from tradingflow.account_manager.auth.hashing import hash_secret
 from tradingflow.account_manager.auth.schemas import ApiKeyRequest, NewApiKeyResponse
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, NotFound, Unauthenticated
 from tradingflow.db.models import ApiKey
 
 API_KEY_PREFIX = "tf_key_"
 KEY_BYTES = 32
-MAX_KEYS = 50
 
 
 async def principal_of(session: AsyncSession, key: str, now: datetime) -> Principal:
@@ -34,8 +34,9 @@ async def create(
     session: AsyncSession, parts: Parts, principal: Principal, request: ApiKeyRequest
 ) -> NewApiKeyResponse:
     """Raises Conflict for a name in use or too many keys."""
-    if len(await repository.api_keys_of(session, principal.user_id)) >= MAX_KEYS:
-        raise Conflict("too_many_api_keys", f"an account has at most {MAX_KEYS} API keys; delete one first")
+    plan = await plan_of(session, principal.user_id, lock=True)
+    if len(await repository.api_keys_of(session, principal.user_id)) >= plan.api_keys:
+        raise Conflict("too_many_api_keys", f"the plan {plan.name} has {plan.api_keys} API keys; delete one first")
     key = API_KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     now = parts.clock.now()
     row = ApiKey(

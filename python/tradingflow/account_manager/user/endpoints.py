@@ -9,6 +9,7 @@ from tradingflow.account_manager.auth.schemas import NonceResponse
 from tradingflow.account_manager.dependencies import AccountHolder, Reads, TheParts, Transaction
 from tradingflow.account_manager.hot_route import HotRoute
 from tradingflow.account_manager.json_text import encode
+from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.account_manager.user import repository, service
 from tradingflow.account_manager.user.preferences import Preferences, PreferencesPatch
 from tradingflow.account_manager.user.schemas import (
@@ -16,6 +17,7 @@ from tradingflow.account_manager.user.schemas import (
     CredentialResponse,
     DeleteAccountRequest,
     LinkRequest,
+    PlanResponse,
     UnlinkNonceRequest,
     UnlinkRequest,
     UserResponse,
@@ -45,6 +47,12 @@ async def delete_me(body: DeleteAccountRequest, user: AccountHolder, parts: TheP
     """Delete the account and everything kept for it. Vaults stay on the chain, and their owner's."""
     await service.delete_account(session, parts, user, body.confirm)
     return Response(status_code=204)
+
+
+@router.get("/plan")
+async def read_plan(user: CurrentUser, session: Reads) -> PlanResponse:
+    """How much this account may have."""
+    return PlanResponse.model_validate(await plan_of(session, user.user_id))
 
 
 @router.get("/export")

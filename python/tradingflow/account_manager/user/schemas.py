@@ -64,3 +64,17 @@ class CredentialResponse(ResponseModel):
 
 class DeleteAccountRequest(RequestModel):
     confirm: EvmAddressField = Field(description="The signed-in wallet's address, to rule out accidents")
+
+
+class PlanResponse(ResponseModel):
+    """The most of each that the account may have; `history_blocks` is how far back a new contract is read."""
+
+    name: str
+    api_keys: int
+    credentials: int
+    wallets: int
+    contracts: int
+    history_blocks: int
+    channels: int
+    event_subscriptions: int
+    notices_per_day: int

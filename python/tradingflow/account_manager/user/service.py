@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.json_text import address_text
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.account_manager.user import repository
 from tradingflow.account_manager.user.preferences import SCHEMA_VERSION, Preferences, PreferencesPatch, merge, upgrade
 from tradingflow.account_manager.user.schemas import CredentialRequest
@@ -18,7 +19,6 @@ from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenti
 from tradingflow.db.models import Credential
 from tradingflow.db.reads import ReadPool
 
-MAX_CREDENTIALS = 100
 MAX_EXPORTED_TRADES = 100_000
 
 
@@ -50,11 +50,11 @@ async def change_preferences(session: AsyncSession, user_id: UUID, patch: Prefer
 
 async def keep_credential(session: AsyncSession, parts: Parts, user_id: UUID, request: CredentialRequest) -> Credential:
     """Seal a secret under its name; an existing one of that name is replaced."""
-    await _lock_account(session, user_id)
+    plan = await plan_of(session, user_id, lock=True)
     row = await repository.credential(session, user_id, request.name)
     if row is None:
-        if len(await repository.credentials(session, user_id)) >= MAX_CREDENTIALS:
-            raise Conflict("too_many_credentials", f"an account keeps at most {MAX_CREDENTIALS} credentials")
+        if len(await repository.credentials(session, user_id)) >= plan.credentials:
+            raise Conflict("too_many_credentials", f"the plan {plan.name} has {plan.credentials} credentials")
         row = Credential(id=uuid4(), user_id=user_id, name=request.name, created_at=parts.clock.now())
         session.add(row)
     sealed = parts.sealer.seal(request.secret.get_secret_value().encode(), row.id, user_id)

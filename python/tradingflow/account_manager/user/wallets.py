@@ -10,13 +10,12 @@ from tradingflow.account_manager.auth import repository as auth
 from tradingflow.account_manager.auth.schemas import NonceResponse
 from tradingflow.account_manager.auth.service import AuthService
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.account_manager.user import repository
 from tradingflow.account_manager.user.schemas import LinkRequest, UnlinkNonceRequest, UnlinkRequest, WalletNonceRequest
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, NotFound, Unauthenticated
 from tradingflow.db.models import ApiKey, Wallet
-
-MAX_WALLETS = 20
 
 
 class WalletService:
@@ -35,12 +34,12 @@ class WalletService:
     async def link(self, request: LinkRequest) -> Wallet:
         """Raises Conflict for a wallet that has an account already."""
         address = await self._auth.prove_wallet(request.message, request.signature, self._link_statement())
-        await self._lock_account()
+        plan = await plan_of(self._session, self._principal.user_id, lock=True)
         await auth.lock_wallet(self._session, address)
         if await auth.user_of_wallet(self._session, address) is not None:
             raise Conflict("wallet_taken", "this wallet already belongs to an account; delete that account first")
-        if len(await repository.wallet_addresses(self._session, self._principal.user_id)) >= MAX_WALLETS:
-            raise Conflict("too_many_wallets", f"an account has at most {MAX_WALLETS} wallets")
+        if len(await repository.wallet_addresses(self._session, self._principal.user_id)) >= plan.wallets:
+            raise Conflict("too_many_wallets", f"the plan {plan.name} has {plan.wallets} wallets")
         wallet = Wallet(
             id=uuid4(), user_id=self._principal.user_id, address=address, created_at=self._parts.clock.now()
         )

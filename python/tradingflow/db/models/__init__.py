@@ -4,6 +4,7 @@ from tradingflow.db.models.account import (
     ApiKey,
     AuthSession,
     Credential,
+    Plan,
     RefreshToken,
     User,
     UserPreferences,
@@ -17,6 +18,7 @@ from tradingflow.db.models.chain import (
     ContractEvent,
     ContractImplementation,
     MonitoredContract,
+    UserContract,
 )
 from tradingflow.db.models.flow import (
     Cycle,
@@ -30,6 +32,8 @@ from tradingflow.db.models.flow import (
     Schedule,
     TriggerEvent,
 )
+from tradingflow.db.models.job import JobRun
+from tradingflow.db.models.notification import EventSubscription, NotificationChannel, NotificationDelivery
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.models.portfolio import BlockPrice, PricePoint, VaultValuation
 from tradingflow.db.models.token import Token
@@ -49,14 +53,19 @@ __all__ = [
     "Credential",
     "Cycle",
     "DeadLetter",
+    "EventSubscription",
     "Flow",
     "FlowHook",
     "FlowLog",
     "FlowVersion",
+    "JobRun",
     "MonitoredContract",
     "NodeStateEntry",
     "NodeTask",
+    "NotificationChannel",
+    "NotificationDelivery",
     "OutboxMessage",
+    "Plan",
     "PricePoint",
     "RefreshToken",
     "Schedule",
@@ -66,6 +75,7 @@ __all__ = [
     "Transaction",
     "TriggerEvent",
     "User",
+    "UserContract",
     "UserPreferences",
     "Vault",
     "VaultDeployment",

@@ -13,11 +13,33 @@ from sqlalchemy.orm import Mapped, mapped_column
 from tradingflow.db.models.base import Base, CreatedAt, UpdatedAt, UuidPk
 from tradingflow.db.types import EvmAddress
 
+STANDARD_PLAN = "standard"
+
+
+class Plan(Base):
+    """How much one account may have of what costs us: rows are an operator's to change and to add.
+
+    `history_blocks` is how far back before the head the past of a user's contract is read.
+    """
+
+    __tablename__ = "plans"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    api_keys: Mapped[int] = mapped_column(Integer)
+    credentials: Mapped[int] = mapped_column(Integer)
+    wallets: Mapped[int] = mapped_column(Integer)
+    contracts: Mapped[int] = mapped_column(Integer)
+    history_blocks: Mapped[int]
+    channels: Mapped[int] = mapped_column(Integer)
+    event_subscriptions: Mapped[int] = mapped_column(Integer)
+    notices_per_day: Mapped[int] = mapped_column(Integer)
+
 
 class User(Base):
     __tablename__ = "users"
 
     id: Mapped[UuidPk]
+    plan: Mapped[str] = mapped_column(ForeignKey("plans.name"), server_default=STANDARD_PLAN)
     created_at: Mapped[CreatedAt]
 
 

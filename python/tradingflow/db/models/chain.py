@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, text
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingflow.db.models.base import Base, CreatedAt
+from tradingflow.db.models.base import Base, CreatedAt, UuidPk
 from tradingflow.db.types import EvmAddress, Hash32
 
 
@@ -119,4 +119,20 @@ class ContractAbi(Base):
     kind: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     entries: Mapped[list[Any]]
+    created_at: Mapped[CreatedAt]
+
+
+class UserContract(Base):
+    """A contract that a user asked to have monitored. `kind` names the ABI this user reads its events by, which need
+    not be the one they were stored with."""
+
+    __tablename__ = "user_contracts"
+    __table_args__ = (UniqueConstraint("user_id", "chain_id", "address"),)
+
+    id: Mapped[UuidPk]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    chain_id: Mapped[int]
+    address: Mapped[str] = mapped_column(EvmAddress)
+    kind: Mapped[str]
+    name: Mapped[str]
     created_at: Mapped[CreatedAt]

@@ -32,6 +32,7 @@ class Trade(Base):
         CheckConstraint(one_of("status", TRADE_STATUSES), name="status"),
         CheckConstraint("amount_in > 0", name="amount_in_positive"),
         Index("ix_trades_user_id_created_at", "user_id", "created_at"),
+        Index("ix_trades_settled_at", "settled_at", postgresql_where="settled_at IS NOT NULL"),
         Index("ix_trades_unsettled", "created_at", postgresql_where="finalized_at IS NULL"),
         Index(
             "uq_trades_in_flight",

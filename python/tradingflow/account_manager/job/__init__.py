@@ -1,0 +1,1 @@
+"""The background jobs: when each last ran, how that went, and when it runs next."""

@@ -1,0 +1,1 @@
+"""Plans: how much one account may have."""
