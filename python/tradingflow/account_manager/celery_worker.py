@@ -28,10 +28,12 @@ from tradingflow.core.logging import configure_logging
 
 # Modules whose tasks a worker can run; each registers them with `app` when it is imported.
 TASK_MODULES = (
+    "tradingflow.account_manager.notification.tasks",
     "tradingflow.account_manager.performance.tasks",
     "tradingflow.account_manager.portfolio.tasks",
     "tradingflow.account_manager.price.tasks",
     "tradingflow.account_manager.relayer.tasks",
+    "tradingflow.account_manager.retention.tasks",
     "tradingflow.account_manager.token.tasks",
     "tradingflow.account_manager.trade.tasks",
     "tradingflow.account_manager.vault.tasks",

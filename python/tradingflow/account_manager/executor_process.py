@@ -62,7 +62,7 @@ class ExecutorProcess:
         self.trades = TradeExecutor(self.relayer)
         self.deployments = VaultDeployer(self.relayer)
         self.healer = NonceHealer(self.relayer)
-        self.http = GuardedHttp()
+        self.http = GuardedHttp(allowed=settings.outbound_allowed)
         self.prices = PriceBook(self.chains, self.sessions, SystemClock())
         self.tokens = TokenRegistry(self.chains, self.prices)
         self.valuer = VaultValuer(self.chains, self.prices, self.tokens)

@@ -24,6 +24,9 @@ from tradingflow.core.logging import get_logger
 
 log = get_logger(__name__)
 
+# Messages to an address that nobody has proved to be theirs.
+CONFIRMATION_LIMIT = "5/hour"
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -44,6 +47,7 @@ class RateLimits:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self.sign_in = Rule("sign-in attempts", parse(settings.sign_in_limit))
         self.deploy = Rule("vault deployments", parse(settings.deploy_limit))
+        self.confirmation = Rule("confirmation messages", parse(CONFIRMATION_LIMIT))
         self.request = Rule("requests", parse(settings.request_limit))
         self._counts: Counter[str] = Counter()
         self._window_began = time.monotonic()

@@ -20,6 +20,8 @@ from tradingflow.account_manager.contract.endpoints import router as contract_ro
 from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job.endpoints import router as job_router
 from tradingflow.account_manager.job_queue import JobQueue
+from tradingflow.account_manager.notification.channel_endpoints import router as channel_router
+from tradingflow.account_manager.notification.webhook_endpoints import router as webhook_router
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import hot_router as hot_portfolio_router
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
@@ -65,6 +67,8 @@ ROUTERS = (
     contract_router,
     event_router,
     job_router,
+    webhook_router,
+    channel_router,
 )
 
 

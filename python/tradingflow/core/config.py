@@ -208,10 +208,25 @@ class ExecutorSettings(PlatformSettings):
     coingecko_url: str = "https://api.coingecko.com/api/v3"
     coingecko_api_key: SecretStr | None = None
     geckoterminal_url: str = "https://api.geckoterminal.com/api/v2"
+    credentials_key: SecretStr = SecretStr(LOCAL_CREDENTIALS_KEY)
+    outbound_allowed: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="Networks webhooks may reach although they are not public"
+    )
+    telegram_bot_token: SecretStr | None = None
+    telegram_url: str = "https://api.telegram.org"
+    smtp_host: str | None = None
+    smtp_port: int = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str = "TradingFlow <noreply@localhost>"
 
     def _weak_secrets(self) -> list[str]:
         unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"
-        return [name for name in super()._weak_secrets() if name != unused]
+        weak = [name for name in super()._weak_secrets() if name != unused]
+        if self.credentials_key.get_secret_value() == LOCAL_CREDENTIALS_KEY:
+            weak.append("CREDENTIALS_KEY")
+        return weak
 
 
 class WorkerSettings(PlatformSettings):

@@ -54,6 +54,14 @@ class Target:
         return self.url.scheme, self.url.host, _port(self.url)
 
 
+def check_url(url: str) -> None:
+    """Raises InvalidInput for a URL no request will ever go to, whatever its host resolves to."""
+    host = _host_of(url)
+    address = parse_literal(host)
+    if (address is None and looks_numeric(host)) or not host:
+        raise InvalidInput("invalid_url", f"{host} is neither a name nor an address in its usual form")
+
+
 async def system_resolve(host: str, port: int) -> Sequence[str]:
     """All addresses of a host, as the system's resolver knows them."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -33,7 +33,12 @@ from tradingflow.db.models.flow import (
     TriggerEvent,
 )
 from tradingflow.db.models.job import JobRun
-from tradingflow.db.models.notification import EventSubscription, NotificationChannel, NotificationDelivery
+from tradingflow.db.models.notification import (
+    EventSubscription,
+    NotificationChannel,
+    NotificationCursor,
+    NotificationDelivery,
+)
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.models.portfolio import BlockPrice, PricePoint, VaultValuation
 from tradingflow.db.models.token import Token
@@ -63,6 +68,7 @@ __all__ = [
     "NodeStateEntry",
     "NodeTask",
     "NotificationChannel",
+    "NotificationCursor",
     "NotificationDelivery",
     "OutboxMessage",
     "Plan",

@@ -107,6 +107,7 @@ class Cycle(Base):
         UniqueConstraint("flow_pk", "fire_time"),
         CheckConstraint(one_of("status", CYCLE_STATUSES), name="status"),
         Index("ix_cycles_open", "flow_pk", postgresql_where="status = 'running'"),
+        Index("ix_cycles_failed", "finished_at", postgresql_where="status = 'failed'"),
     )
 
     flow_pk: Mapped[UUID] = mapped_column(primary_key=True)

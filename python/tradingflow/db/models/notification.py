@@ -46,6 +46,7 @@ class NotificationChannel(Base):
     code_hash: Mapped[bytes | None]
     code_expires_at: Mapped[datetime | None]
     code_tries: Mapped[int] = mapped_column(Integer, default=0)
+    paused_reason: Mapped[str | None]
     failing_since: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
@@ -116,3 +117,13 @@ class NotificationDelivery(Base):
     block_number: Mapped[int | None]
     reverted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+
+
+class NotificationCursor(Base):
+    """How far one source was looked at: up to a moment, or up to a block."""
+
+    __tablename__ = "notification_cursors"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    seen_until: Mapped[datetime | None]
+    next_block: Mapped[int | None]

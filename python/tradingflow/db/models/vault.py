@@ -36,6 +36,7 @@ class VaultDeployment(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "request_key"),
         CheckConstraint(one_of("status", DEPLOYMENT_STATUSES), name="status"),
+        Index("ix_vault_deployments_ended", "updated_at", postgresql_where="status IN ('verified', 'failed')"),
         Index("ix_vault_deployments_open", "created_at", postgresql_where="status NOT IN ('verified', 'failed')"),
     )
 

@@ -1,0 +1,1 @@
+"""Telling users what happened: webhooks, Telegram, e-mail. What was told, and what came of it, is kept."""
