@@ -15,7 +15,7 @@ from tests.integration.account_manager.conftest import Session
 from tests.integration.account_manager.test_history_routes import VAULT, trade
 from tests.integration.account_manager.test_history_routes import flow as flow  # noqa: PLC0414 - the fixture
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Signer, UserContract, VaultDeployment
+from tradingflow.db.models import MonitoredContract, Signer, UserContract, VaultDeployment
 
 # Routes whose ids name what belongs to nobody: public facts of a chain.
 PUBLIC = {
@@ -30,6 +30,9 @@ BODIES: dict[str, Any] = {
     "deposit": {"token": VAULT, "amount": "1"},
     "withdraw": {"token": VAULT, "amount": "1"},
     "policy": {"cooldown_s": 1},
+    "confirm": {"code": "00000000"},
+    "events": {"chain_id": CHAIN_ID, "address": VAULT},
+    "{webhook_id}": {"paused": False},
     "operator": {"expires_at": "2030-01-01T00:00:00Z"},
 }
 
@@ -61,8 +64,17 @@ async def ids(alice: Session, flow: UUID, sessions: SessionFactory) -> dict[str,
     async with sessions.begin() as session:
         contract = UserContract(user_id=alice.user_id, chain_id=CHAIN_ID, address=VAULT, kind="erc20", name="")
         session.add(contract)
+        session.add(MonitoredContract(chain_id=CHAIN_ID, address=VAULT, kind="vault", from_block=0))
+    hook = (await alice.post("/webhooks", {"url": "https://example.com/"})).json()["id"]
+    subscribed = await alice.post(f"/webhooks/{hook}/events", {"chain_id": CHAIN_ID, "address": VAULT})
+    delivery = await alice.post(f"/webhooks/{hook}/test")
+    channel = await alice.post("/notifications/channels", {"kind": "telegram", "target": "1"})
     return {
         "contract_id": str(contract.id),
+        "webhook_id": hook,
+        "subscription_id": subscribed.json()["id"],
+        "delivery_id": delivery.json()["id"],
+        "channel_id": channel.json()["id"],
         "chain_id": str(CHAIN_ID),
         "vault": VAULT,
         "address": alice.account.address,
@@ -84,8 +96,12 @@ async def test_every_route_with_an_id_is_a_404_for_a_stranger(
     for method, path in private:
         answer = await mallory.request(method, path.format(**ids), BODIES.get(path.rsplit("/", 1)[-1]))
         assert (answer.status_code, answer.json()["error"]) == (404, "not_found"), f"{method} {path}: {answer.text}"
-    # The ids were real: to their owner they exist. Ending the session comes last.
-    for method, path in sorted(private, key=lambda route: (route[0] == "DELETE", "session" in route[1])):
+
+    # The ids were real: to their owner they exist. What holds others goes after them, the session last.
+    def order(route: tuple[str, str]) -> tuple[bool, bool, int]:
+        return route[0] == "DELETE", "session" in route[1], -route[1].count("/")
+
+    for method, path in sorted(private, key=order):
         answer = await alice.request(method, path.format(**ids), BODIES.get(path.rsplit("/", 1)[-1]))
         assert answer.status_code != 404, f"{method} {path}: {answer.text}"
         assert answer.status_code != 500, f"{method} {path}: {answer.text}"
