@@ -24,6 +24,7 @@ from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.factory import VaultFactoryContract
 from tradingflow.chain.signer import LocalSigner
+from tradingflow.chain.swap_path import encode_path
 from tradingflow.chain.vault import TRADE_EXECUTED_TOPIC
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import ChainSettings, ExecutorSettings
@@ -93,7 +94,13 @@ class World:
         return TradeExecutor(self.relayer(reached))
 
     async def request_trade(
-        self, amount_in: int = ONE_QUOTE, *, slippage_bps: int = 100, sell_base: bool = False, vault: str | None = None
+        self,
+        amount_in: int = ONE_QUOTE,
+        *,
+        slippage_bps: int = 100,
+        sell_base: bool = False,
+        vault: str | None = None,
+        v2_router: str | None = None,
     ) -> str:
         """Insert a requested trade as the worker's gateway does; returns its id."""
         cycle, self.cycles = self.cycles, self.cycles + 1
@@ -111,8 +118,8 @@ class World:
                     node_id="swap",
                     chain_id=CHAIN_ID,
                     vault_address=vault or self.vault,
-                    router=self.market.swap_router,
-                    path=path_of(token_in, self.market.fee, token_out),
+                    router=v2_router or self.market.swap_router,
+                    path=encode_path((token_in, token_out), () if v2_router else (self.market.fee,)),
                     token_in=token_in,
                     token_out=token_out,
                     amount_in=amount_in,
@@ -192,10 +199,6 @@ class World:
             return [
                 await vaults.open_vault(factory, self.market, self.signer.address, terms, salt=salt) for salt in salts
             ]
-
-
-def path_of(token_in: str, fee: int, token_out: str) -> bytes:
-    return bytes.fromhex(token_in[2:]) + fee.to_bytes(3) + bytes.fromhex(token_out[2:])
 
 
 @asynccontextmanager

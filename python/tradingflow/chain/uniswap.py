@@ -94,12 +94,16 @@ class UniswapReader:
             ) from error
         return price_from_tick(mean_tick(ticks[0], ticks[1], window_s), pool.decimals0, pool.decimals1)
 
-    async def quote(self, path: bytes, amount_in: int) -> int:
-        """Base units of the last token for exactly `amount_in` of the first. Raises Refused when no pool would pay."""
+    async def quote(self, path: bytes, amount_in: int, *, router: str | None = None) -> int:
+        """Base units of the last token for exactly `amount_in` of the first. Raises Refused when no pool would pay.
+
+        A V2 path is quoted on the pairs of `router`, or of the chain's configured one.
+        """
         if amount_in <= 0:
             raise InvalidInput("invalid_amount", "a quote needs an amount above zero")
         decoded = decode_path(path)
-        amount_out = await (self._quote_v2(decoded, amount_in) if decoded.is_v2 else self._quote_v3(path, amount_in))
+        v2 = decoded.is_v2
+        amount_out = await (self._quote_v2(decoded, amount_in, router) if v2 else self._quote_v3(path, amount_in))
         if amount_out <= 0:
             raise Refused("quote_zero", "the amount is too small: the pool would pay out nothing")
         return amount_out
@@ -114,8 +118,8 @@ class UniswapReader:
             raise Refused("quote_refused", "no pool on this path can fill the swap") from error
         return int(answer[0])
 
-    async def _quote_v2(self, path: SwapPath, amount_in: int) -> int:
-        factory = await self._v2_factory()
+    async def _quote_v2(self, path: SwapPath, amount_in: int, router: str | None) -> int:
+        factory = await self._v2_factory(router or self._client.settings.swap_router)
         amount = amount_in
         for token_in, token_out in zip(path.tokens, path.tokens[1:], strict=False):
             pair = await self._pair(factory, token_in, token_out)
@@ -124,11 +128,10 @@ class UniswapReader:
             amount = v2_amount_out(amount, *((reserve0, reserve1) if forward else (reserve1, reserve0)))
         return amount
 
-    async def _v2_factory(self) -> str:
-        router = self._client.settings.swap_router
+    async def _v2_factory(self, router: str | None) -> str:
         if router is None:
             raise Refused("no_router", f"chain {self._client.chain_id} has no swap router configured")
-        return str(await self._client.call("UniswapV2Router02", router, "factory"))
+        return str(await self._ask("UniswapV2Router02", router, "factory", "not_a_router"))
 
     async def _pair(self, factory: str, token_a: str, token_b: str) -> str:
         key = (factory, min(token_a, token_b), max(token_a, token_b))

@@ -194,7 +194,8 @@ class ExecutorSettings(PlatformSettings):
 
     `operator_private_key` holds one key or several separated by commas; a keystore file (Web3 Secret Storage) may
     stand in for it. Times of a trade: an attempt is mined before its deadline or reverts, is replaced by a better paid
-    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`.
+    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`. `trade_price_check` is off by default
+    where ENVIRONMENT=local: a chain that has just begun remembers no prices to compare.
     """
 
     operator_private_key: SecretStr = SecretStr("")
@@ -205,6 +206,7 @@ class ExecutorSettings(PlatformSettings):
     trade_ttl_s: int = Field(default=600, ge=10)
     trade_confirmations: int = Field(default=1, ge=1)
     max_fee_per_gas_gwei: int = Field(default=500, ge=1)
+    trade_price_check: Literal["required", "off"] | None = None
     coingecko_url: str = "https://api.coingecko.com/api/v3"
     coingecko_api_key: SecretStr | None = None
     geckoterminal_url: str = "https://api.geckoterminal.com/api/v2"
@@ -220,6 +222,12 @@ class ExecutorSettings(PlatformSettings):
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None
     smtp_from: str = "TradingFlow <noreply@localhost>"
+
+    @property
+    def checks_prices(self) -> bool:
+        """Whether a trade needs a price that several sources agree on."""
+        wanted = self.trade_price_check or ("off" if self.environment == "local" else "required")
+        return wanted == "required"
 
     def _weak_secrets(self) -> list[str]:
         unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"

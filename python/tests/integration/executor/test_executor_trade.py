@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
+from devstack.vaults import LocalVaults
 from tradingflow.account_manager.trade import repository
+from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.core.money import MAX_UINT256, minus_bps
 from tradingflow.messaging.messages import TradeSettled
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+UNISWAP_V2_ROUTER = 2
+
+
+async def open_v2_market(world: World) -> str:
+    """A V2 router whose one pair holds both tokens of the market, allowed by the vault."""
+    async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
+        deployer = vaults.deployer
+        factory = await deployer.deploy("UniswapV2Factory", ZERO_ADDRESS)
+        router = await deployer.deploy("UniswapV2Router02", factory.address, world.market.weth)
+        amounts = {world.market.base_token: 100 * ONE_BASE, world.market.quote_token: 200_000 * ONE_QUOTE}
+        for token, amount in amounts.items():
+            minted = deployer.at("TestToken", token)
+            await deployer.send(minted.functions.mint(vaults.owner, amount))
+            await deployer.send(minted.functions.approve(router.address, amount))
+        least = (0, 0, vaults.owner, MAX_UINT256)
+        await deployer.send(router.functions.addLiquidity(*amounts, *amounts.values(), *least))
+        vault = deployer.at("Vault", world.vault)
+        await deployer.send(vault.functions.setRouter(router.address, UNISWAP_V2_ROUTER))
+    return str(router.address)
 
 
 async def test_requested_trade_is_mined_and_settled_with_what_the_chain_says(world: World) -> None:
@@ -57,3 +83,17 @@ async def test_a_sweep_pages_through_more_trades_than_fit_one_batch(world: World
             last = batch[-1]
     assert len(seen) == 5
     assert set(seen) == identities
+
+
+async def test_v2_style_router_is_quoted_on_its_own_pairs_and_traded_through(world: World) -> None:
+    router = await open_v2_market(world)
+    before = await world.balance(world.market.base_token)
+    identity = await world.request_trade(100 * ONE_QUOTE, v2_router=router)
+
+    await world.executor().advance(identity)
+
+    trade = await world.trade(identity)
+    assert trade.status == "completed", (trade.failure_code, trade.failure_detail)
+    assert trade.amount_out == await world.balance(world.market.base_token) - before
+    assert trade.min_amount_out is not None
+    assert trade.min_amount_out == minus_bps(trade.amount_out, trade.slippage_bps)  # the quote was exact

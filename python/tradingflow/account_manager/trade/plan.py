@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
+from tradingflow.account_manager.trade.price_check import PriceCheck
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import estimate_gas, head_time
@@ -49,6 +51,10 @@ class Planner:
     def __init__(self, relayer: Relayer) -> None:
         self._relayer = relayer
         self._readers = {chain_id: UniswapReader(client) for chain_id, client in relayer.chains.items()}
+        self._checks: dict[int, PriceCheck] = {}
+        if relayer.settings.checks_prices:
+            prices = PriceBook(relayer.chains, relayer.sessions, relayer.clock)
+            self._checks = {chain_id: PriceCheck(prices, reader) for chain_id, reader in self._readers.items()}
 
     async def plan(self, trade: Trade) -> Plan:
         """Raises Refused, or DependencyUnavailable when the chain cannot be asked."""
@@ -72,10 +78,15 @@ class Planner:
         return Plan(signer, call, fees, min_amount_out, policy)
 
     async def _min_amount_out(self, trade: Trade) -> int:
-        """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with."""
+        """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with.
+
+        So what the prices of that moment allowed stays allowed.
+        """
         if trade.min_amount_out is not None:
             return trade.min_amount_out
-        quoted = await self._readers[trade.chain_id].quote(trade.path, trade.amount_in)
+        quoted = await self._readers[trade.chain_id].quote(trade.path, trade.amount_in, router=trade.router)
+        if (prices := self._checks.get(trade.chain_id)) is not None:
+            await prices.check(trade, quoted)
         least = minus_bps(quoted, trade.slippage_bps)
         if least <= 0:
             raise Refused("min_amount_out_zero", "the quote less the slippage leaves nothing to insist on")

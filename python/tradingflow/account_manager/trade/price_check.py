@@ -1,0 +1,59 @@
+"""No trade on a price that nobody else confirms.
+
+The vault's minimum out holds a trade to the quote it set out with; this holds the quote itself to what several sources
+agree on, so that a pool somebody has just moved is not traded against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal, localcontext
+
+from tradingflow.account_manager.price.agreement import MAX_SPREAD
+from tradingflow.account_manager.price.book import PriceBook
+from tradingflow.chain.swap_path import FEE_DENOMINATOR, SwapPath, decode_path
+from tradingflow.chain.uniswap import V2_FEE, UniswapReader
+from tradingflow.core.errors import Refused
+from tradingflow.core.money import PRECISION
+from tradingflow.db.models import Trade
+
+
+class PriceCheck:
+    """Holds quotes on one chain to the agreed prices."""
+
+    def __init__(self, prices: PriceBook, reader: UniswapReader) -> None:
+        self._prices = prices
+        self._reader = reader
+
+    async def check(self, trade: Trade, quoted: int) -> None:
+        """`quoted` is in base units of the token bought.
+
+        Raises Refused: `price_…` when a token has no price to trust (`price_stale`, `price_sources_differ`,
+        `price_too_few_sources`, `price_no_quote_token`), `price_disagreement` when the quote is off the agreed prices.
+        """
+        price_in, price_out, decimals_in, decimals_out = await asyncio.gather(
+            self._prices.require(trade.chain_id, trade.token_in),
+            self._prices.require(trade.chain_id, trade.token_out),
+            self._reader.decimals(trade.token_in),
+            self._reader.decimals(trade.token_out),
+        )
+        with localcontext() as context:
+            context.prec = PRECISION
+            rate = price_in / price_out * Decimal(10) ** (decimals_out - decimals_in)
+            fair = trade.amount_in * rate * share_after_fees(decode_path(trade.path))
+            off = abs(quoted - fair) / fair
+        if off > MAX_SPREAD:
+            raise Refused(
+                "price_disagreement",
+                f"the pools quote {quoted}, the agreed prices make it {fair:.0f}: {off:.1%} apart, "
+                f"allowed: {MAX_SPREAD:.0%}",
+            )
+
+
+def share_after_fees(path: SwapPath) -> Decimal:
+    """What the pools of a path leave of the value that goes in, their depth aside."""
+    fees = path.fees or (V2_FEE,) * (len(path.tokens) - 1)
+    share = Decimal(1)
+    for fee in fees:
+        share *= 1 - Decimal(fee) / FEE_DENOMINATOR
+    return share
