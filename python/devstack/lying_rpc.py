@@ -20,12 +20,15 @@ class Lies:
     """How often, from 0 to 1, and how wrong. May be changed while the node serves.
 
     `error_rate`: a request is answered with an error and never reaches the node. `silence_after_send_rate`: the node
-    takes the transaction, and the connection breaks before it can say so. `nonce_lie` is added to transaction counts.
+    takes the transaction, and the connection breaks before it can say so. `nonce_lie` is added to transaction counts,
+    `chain_lie` to the chain id; `hides_receipts` denies every receipt.
     """
 
     error_rate: float = 0.0
     silence_after_send_rate: float = 0.0
     nonce_lie: int = 0
+    chain_lie: int = 0
+    hides_receipts: bool = False
     told: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
@@ -72,10 +75,18 @@ class LyingRpc:
         if asked["method"] == SEND and self._happens(self.lies.silence_after_send_rate, "silences"):
             self._break_off(request)
             await asyncio.sleep(0)
-        if asked["method"] == COUNT and self.lies.nonce_lie and "result" in answer:
+        self._lie(asked["method"], answer)
+        return _answer(answer)
+
+    def _lie(self, method: str, answer: dict[str, Any]) -> None:
+        if method == COUNT and self.lies.nonce_lie and "result" in answer:
             self.lies.count("lies")
             answer["result"] = hex(max(0, int(answer["result"], 16) + self.lies.nonce_lie))
-        return _answer(answer)
+        elif method == "eth_chainId":
+            answer["result"] = hex(int(answer["result"], 16) + self.lies.chain_lie)
+        elif method == "eth_getTransactionReceipt" and self.lies.hides_receipts:
+            self.lies.count("hidden")
+            answer["result"] = None
 
     def _happens(self, rate: float, what: str) -> bool:
         if rate <= 0 or self._dice.random() >= rate:

@@ -15,6 +15,7 @@ from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConf
 from web3.types import BlockIdentifier
 
 from tradingflow.chain.abi import load_abi
+from tradingflow.chain.failover import FailoverProvider
 from tradingflow.chain.reverts import explain_revert
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable, InvariantBroken, Refused
@@ -34,23 +35,19 @@ class CallReverted(Refused):
 
 
 class ChainClient:
-    """Calls and transactions on one chain. Close it when done: `await client.close()`."""
+    """Calls and transactions on one chain, through all of its nodes. Close it when done: `await client.close()`."""
 
     def __init__(self, settings: ChainSettings) -> None:
         self.settings = settings
         self.chain_id = settings.chain_id
-        provider = AsyncHTTPProvider(
-            settings.rpc_urls[0],
-            request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)},
-            exception_retry_configuration=ExceptionRetryConfiguration(
-                errors=(aiohttp.ClientError, TimeoutError), retries=READ_RETRIES, method_allowlist=_RETRIED
-            ),
-        )
-        self.web3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider)
+        # Where there are several nodes, the next one is the retry.
+        retries = READ_RETRIES if len(settings.rpc_urls) == 1 else 1
+        self._provider = FailoverProvider(settings.chain_id, settings.rpc_urls, lambda url: _node(url, retries))
+        self.web3: AsyncWeb3[FailoverProvider] = AsyncWeb3(self._provider)
         self._contracts: dict[tuple[str, str], AsyncContract] = {}
 
     async def close(self) -> None:
-        await self.web3.provider.disconnect()
+        await self._provider.disconnect()
 
     async def verify_chain_id(self) -> None:
         """Raises InvariantBroken when the RPC node serves another chain than configured."""
@@ -91,6 +88,16 @@ class ChainClient:
             raise DependencyUnavailable(
                 "rpc_unavailable", f"the RPC of chain {self.chain_id} failed: {type(error).__name__}"
             ) from error
+
+
+def _node(url: str, retries: int) -> AsyncHTTPProvider:
+    return AsyncHTTPProvider(
+        url,
+        request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)},
+        exception_retry_configuration=ExceptionRetryConfiguration(
+            errors=(aiohttp.ClientError, TimeoutError), retries=retries, method_allowlist=_RETRIED
+        ),
+    )
 
 
 def _revert_data(error: ContractLogicError) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, cast
 
 import aiohttp
@@ -15,43 +14,11 @@ from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, W
 from web3.types import BlockIdentifier, FilterParams, LogReceipt, TxParams
 
 from tradingflow.chain.client import ChainClient, node_message
+from tradingflow.chain.send_outcome import NODES_OWN_TROUBLE, SendOutcome, meaning_of
 from tradingflow.core.errors import DependencyUnavailable
 
 # Nodes refuse log queries over too many blocks; a range they refuse is halved.
 LOG_RANGE_BLOCKS = 10_000
-
-
-class SendOutcome(StrEnum):
-    """What a node said to a signed transaction. Only `accepted` and `known` mean that it holds it now."""
-
-    ACCEPTED = "accepted"
-    KNOWN = "known"
-    NONCE_TOO_LOW = "nonce_too_low"
-    UNDERPRICED = "underpriced"
-    INSUFFICIENT_FUNDS = "insufficient_funds"
-    REFUSED = "refused"
-
-    @property
-    def is_held(self) -> bool:
-        return self in (SendOutcome.ACCEPTED, SendOutcome.KNOWN)
-
-
-# What nodes say (geth, erigon, nethermind, anvil), in lower case, and what it means. First match wins.
-_NODE_MESSAGES = (
-    ("already known", SendOutcome.KNOWN),
-    ("already imported", SendOutcome.KNOWN),
-    ("known transaction", SendOutcome.KNOWN),
-    ("alreadyknown", SendOutcome.KNOWN),
-    ("nonce too low", SendOutcome.NONCE_TOO_LOW),
-    ("oldnonce", SendOutcome.NONCE_TOO_LOW),
-    ("underpriced", SendOutcome.UNDERPRICED),
-    ("fee too low", SendOutcome.UNDERPRICED),
-    ("less than block base fee", SendOutcome.UNDERPRICED),
-    ("insufficient funds", SendOutcome.INSUFFICIENT_FUNDS),
-)
-
-# JSON-RPC's "internal error", and EIP-1474's "limit exceeded": nothing about the transaction.
-_NODES_OWN_TROUBLE = (-32603, -32005)
 
 
 @dataclass(frozen=True)
@@ -75,7 +42,7 @@ async def send_raw(client: ChainClient, raw: bytes) -> SendOutcome:
     try:
         await client.web3.eth.send_raw_transaction(HexBytes(raw))
     except Web3RPCError as error:
-        meaning = _meaning(node_message(error))
+        meaning = meaning_of(node_message(error))
         if meaning is SendOutcome.REFUSED and _is_nodes_own_trouble(error):
             raise DependencyUnavailable("rpc_error", f"the RPC failed: {node_message(error)}") from error
         return meaning
@@ -88,12 +55,7 @@ async def send_raw(client: ChainClient, raw: bytes) -> SendOutcome:
 
 def _is_nodes_own_trouble(error: Web3RPCError) -> bool:
     detail = (error.rpc_response or {}).get("error")
-    return isinstance(detail, dict) and detail.get("code") in _NODES_OWN_TROUBLE
-
-
-def _meaning(message: str) -> SendOutcome:
-    lowered = message.lower()
-    return next((outcome for words, outcome in _NODE_MESSAGES if words in lowered), SendOutcome.REFUSED)
+    return isinstance(detail, dict) and detail.get("code") in NODES_OWN_TROUBLE
 
 
 async def find_receipt(client: ChainClient, transaction_hash: str) -> Receipt | None:
