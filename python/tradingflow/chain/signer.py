@@ -1,11 +1,11 @@
-"""Whoever can sign for an operator address: a local key now, a key service behind the same port later."""
+"""Whoever can sign for an operator address: a local key here, a key service in `key_service_signer`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -36,13 +36,30 @@ class SignedTransaction:
     hash: str
 
 
+def as_dict(transaction: UnsignedTransaction) -> dict[str, Any]:
+    """As eth-account takes it."""
+    return {
+        "type": EIP1559,
+        "chainId": transaction.chain_id,
+        "nonce": transaction.nonce,
+        "to": HexBytes(transaction.to),
+        "data": HexBytes(transaction.data),
+        "value": transaction.value,
+        "gas": transaction.gas_limit,
+        "maxFeePerGas": transaction.fees.max_fee,
+        "maxPriorityFeePerGas": transaction.fees.tip,
+    }
+
+
 class Signer(Protocol):
-    """Signs for exactly one address. An implementation never shows its key."""
+    """Signs for exactly one address, in this process or over the network. An implementation never shows its key."""
 
     @property
     def address(self) -> str: ...
 
-    def sign(self, transaction: UnsignedTransaction) -> SignedTransaction: ...
+    async def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
+        """Raises DependencyUnavailable when the key cannot be reached."""
+        ...
 
 
 class LocalSigner:
@@ -58,20 +75,8 @@ class LocalSigner:
     def address(self) -> str:
         return str(self._account.address)
 
-    def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
-        signed = self._account.sign_transaction(
-            {
-                "type": EIP1559,
-                "chainId": transaction.chain_id,
-                "nonce": transaction.nonce,
-                "to": HexBytes(transaction.to),
-                "data": HexBytes(transaction.data),
-                "value": transaction.value,
-                "gas": transaction.gas_limit,
-                "maxFeePerGas": transaction.fees.max_fee,
-                "maxPriorityFeePerGas": transaction.fees.tip,
-            }
-        )
+    async def sign(self, transaction: UnsignedTransaction) -> SignedTransaction:
+        signed = self._account.sign_transaction(as_dict(transaction))
         return SignedTransaction(bytes(signed.raw_transaction), HexBytes(signed.hash).to_0x_hex())
 
     @classmethod

@@ -20,8 +20,9 @@ from tradingflow.account_manager.relayer.steps import Reached, Step, unheard
 from tradingflow.account_manager.relayer.transitions import UNMINED, TransactionStatus
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import WEI_PER_GWEI, Fees, current_fees
+from tradingflow.chain.send_outcome import SendOutcome
 from tradingflow.chain.signer import UnsignedTransaction
-from tradingflow.chain.transactions import Receipt, SendOutcome, find_receipt, mined_nonce, pending_nonce, send_raw
+from tradingflow.chain.transactions import Receipt, find_receipt, mined_nonce, pending_nonce, send_raw
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.logging import get_logger
@@ -155,7 +156,7 @@ class Relayer:
         self, session: AsyncSession, intent: Intent, signer: str, nonce: int, attempt: int, call: Call, fees: Fees
     ) -> Transaction:
         unsigned = UnsignedTransaction(intent.chain_id, nonce, call.to, call.data, call.gas_limit, fees)
-        signed = self.signers.of(signer).sign(unsigned)
+        signed = await self.signers.of(signer).sign(unsigned)
         transaction = Transaction(
             chain_id=intent.chain_id,
             signer=signer,
