@@ -39,7 +39,7 @@ class Assembler:
     ) -> None:
         self._chain_id = chain_id
         self._registry = registry
-        self._discovery = discovery
+        self.discovery = discovery
         self.contracts = contracts
         self.proxies = proxies
 
@@ -93,7 +93,7 @@ class Assembler:
             found.events.append(row)
             if row.topics and row.topics[0] == UPGRADED:
                 self._take_upgrade(contract, row, found)
-            child = self._discovery.child(contract, block.number, decoded.name, decoded.args)
+            child = self.discovery.child(contract, block.number, decoded.name, decoded.args)
             if child is not None:
                 children.append(child)
         return children

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from tradingflow.monitor.desk import Desk
 
 T = TypeVar("T")
@@ -24,6 +27,20 @@ def _at_desk(chain_id: int, work: Callable[[Desk], Awaitable[T]]) -> T:
     async def run() -> T:
         async with open_desk(MonitorSettings(), chain_id) as desk:
             return await work(desk)
+
+    return asyncio.run(run())
+
+
+def _with_engine(work: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    from tradingflow.core.config import MonitorSettings
+    from tradingflow.db.engine import make_engine
+
+    async def run() -> T:
+        engine = make_engine(MonitorSettings(), application="monitor-desk", pool_size=1)
+        try:
+            return await work(engine)
+        finally:
+            await engine.dispose()
 
     return asyncio.run(run())
 
@@ -99,3 +116,45 @@ def resume(
     """Go on with a halted chain; after a deep reorg, from the last block that is still on the chain."""
     gone = _at_desk(chain_id, lambda desk: desk.store.resume(rewind_to))
     typer.echo(f"chain {chain_id} goes on; {gone} events were taken back")
+
+
+@app.command()
+def abi(
+    kind: Annotated[str, typer.Argument(help="What contracts of this ABI are called; * for events of any contract.")],
+    file: Annotated[Path, typer.Argument(help="A JSON ABI.", exists=True, dir_okay=False)],
+) -> None:
+    """Keep an ABI, in the place of the one the kind had; `redecode` applies it to what is stored."""
+    from tradingflow.monitor.catalogue import keep_abi
+
+    count = _with_engine(lambda engine: keep_abi(engine, kind, file.read_bytes()))
+    typer.echo(f"{kind} has {count} events now")
+
+
+@app.command()
+def factory(
+    kind: Annotated[str, typer.Argument(help="The factories' kind.")],
+    event: Annotated[str, typer.Argument(help="The event that announces a contract.")],
+    argument: Annotated[str, typer.Argument(help="The argument that holds its address.")],
+    child_kind: Annotated[str, typer.Argument(help="The kind it is of.")],
+) -> None:
+    """Follow what factories of a kind announce. `reindex` a factory to discover what it announced before."""
+    from tradingflow.monitor.catalogue import keep_rule
+    from tradingflow.monitor.discovery import FactoryRule
+
+    _with_engine(lambda engine: keep_rule(engine, FactoryRule(kind, event, argument, child_kind)))
+    typer.echo(f"what {event} of {kind} announces is followed as {child_kind}")
+
+
+@app.command()
+def follow(
+    chain_id: ChainId,
+    address: Annotated[str, typer.Argument(help="A contract.")],
+    kind: Annotated[str, typer.Argument(help="Built in, or given by `abi`.")],
+    first: Annotated[int, typer.Option("--from", help="First block.")] = 0,
+) -> None:
+    """Store the events of a contract from a block on; its past is read beside what is new."""
+    from tradingflow.core.evm import parse_address
+    from tradingflow.monitor.catalogue import follow as begin
+
+    is_new = _with_engine(lambda engine: begin(engine, chain_id, parse_address(address), kind, first))
+    typer.echo(f"{address} is followed as {kind}" if is_new else f"{address} is followed already")

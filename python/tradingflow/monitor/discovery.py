@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tradingflow.monitor.contracts import Contract
+
+# A rule may name an argument that this factory's ABI has not, or that is no address: then it announces nothing.
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,14 @@ BUILT_IN_RULES = (
 class Discovery:
     """Finds the children that events announce."""
 
-    def __init__(self, rules: tuple[FactoryRule, ...] = BUILT_IN_RULES) -> None:
-        self._rules: Mapping[tuple[str, str], FactoryRule] = {(rule.factory_kind, rule.event): rule for rule in rules}
+    def __init__(self, rules: Iterable[FactoryRule] = ()) -> None:
+        """By the built-in rules and these."""
+        self._rules = {(rule.factory_kind, rule.event): rule for rule in (*BUILT_IN_RULES, *rules)}
 
     def child(self, parent: Contract, block: int, name: str | None, args: Mapping[str, Any] | None) -> Contract | None:
         """The contract that this event announces, if any. It is followed from this very block on."""
         rule = self._rules.get((parent.kind, name)) if name is not None else None
-        if rule is None or args is None:
+        address = args.get(rule.argument) if rule is not None and args is not None else None
+        if rule is None or not isinstance(address, str) or not _ADDRESS.fullmatch(address):
             return None
-        return Contract(args[rule.argument], rule.child_kind, block, parent.address)
+        return Contract(address, rule.child_kind, block, parent.address)

@@ -19,7 +19,6 @@ from tradingflow.monitor.assembler import Assembler
 from tradingflow.monitor.backfill import Backfill, BackgroundWriter, RangeSizer
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.decoder import EventRow
-from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.history import History
 from tradingflow.monitor.proxies import BEFORE_ALL_LOGS, Implementation, Proxies
 from tradingflow.monitor.proxy_store import ProxyStore
@@ -131,7 +130,7 @@ class Follower:
         blocks = await self._store.recent_blocks(cursor.next_block)
         await self._examine()
         proxies = Proxies(await self._proxies.load(), contracts.kind_of)
-        assembler = Assembler(self.chain_id, self._registry, Discovery(), contracts, proxies)
+        assembler = Assembler(self.chain_id, self._registry, await self._store.discovery(), contracts, proxies)
         lineage = Lineage(self._settings.finality_blocks, blocks)
         self._state = State(cursor.next_block, lineage, assembler)
         return self._state
@@ -139,6 +138,7 @@ class Follower:
     async def _take_up_contracts(self, state: State) -> None:
         if await self._store.has_new_contracts():
             await self._store.load_abis(self._registry)
+            state.assembler.discovery = await self._store.discovery()
             for contract in await self._store.adopt(state.next_block):
                 state.assembler.contracts.add(contract)
             for implementation in await self._examine():

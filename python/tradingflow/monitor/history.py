@@ -11,7 +11,6 @@ from tradingflow.chain.rpc import Distrusted
 from tradingflow.monitor.assembler import Assembler
 from tradingflow.monitor.backfill import RangeSizer, read_split
 from tradingflow.monitor.contracts import Contract, ContractSet
-from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.proxies import Proxies
 from tradingflow.monitor.reader import ChainReader, Span
 from tradingflow.monitor.reorg import Lineage
@@ -50,7 +49,9 @@ class History:
             span = await self._reader.newest(first, last, addresses)
             _check_is_stored_chain(span, lineage)
         self._sizer.came(last - first + 1, len(span.logs))
-        assembler = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts), proxies)
+        assembler = Assembler(
+            self._chain_id, self._registry, await self._store.discovery(), ContractSet(contracts), proxies
+        )
         return await self._store.commit_history(assembler.past(span), contracts, next_block)
 
 

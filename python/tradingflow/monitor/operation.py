@@ -90,13 +90,13 @@ class Operation:
         if last >= (await self._store.cursor()).next_block:
             raise InvalidInput("not_stored", f"block {last} is not stored yet")
         contracts = await self._contracts()
-        proxies = await self._proxies()
+        proxies, discovery = await self._proxies(), await self._store.discovery()
         differences: list[Difference] = []
         for start in range(first, last + 1, VERIFY_BLOCKS):
             end = min(start + VERIFY_BLOCKS - 1, last)
             addresses = [contract.address.lower() for contract in contracts]
             span = await read_split(reader, RangeSizer(), start, end, addresses)
-            fresh = Assembler(self._chain_id, self._registry, Discovery(), ContractSet(contracts), proxies).past(span)
+            fresh = Assembler(self._chain_id, self._registry, discovery, ContractSet(contracts), proxies).past(span)
             stored = {(row["block_number"], row["log_index"]): dict(row) for row in await self._events(start, end)}
             chain = {(row.block_number, row.log_index): _as_stored(row) for row in fresh.events}
             differences += _differences(stored, chain)
@@ -119,7 +119,7 @@ class Operation:
         Those decoded are published again under their names, and the contracts they announce are followed.
         """
         await self._store.load_abis(self._registry)
-        proxies = await self._proxies()
+        proxies, discovery = await self._proxies(), await self._store.discovery()
         tried = decoded = 0
         after = (-1, -1)
         while True:
@@ -127,14 +127,14 @@ class Operation:
                 cursor = await self._locked_cursor(connection)
                 rows = await self._undecoded(connection, kind, after)
                 for row in rows:
-                    decoded += await self._redecode(connection, row, proxies, cursor.next_final_block)
+                    decoded += await self._redecode(connection, row, proxies, discovery, cursor.next_final_block)
             tried += len(rows)
             if len(rows) < REDECODE_PAGE:
                 return tried, decoded
             after = _position(rows[-1])
 
     async def _redecode(
-        self, connection: AsyncConnection, row: Row[Any], proxies: Proxies, next_final_block: int
+        self, connection: AsyncConnection, row: Row[Any], proxies: Proxies, discovery: Discovery, next_final_block: int
     ) -> bool:
         implementation_kind = proxies.kind(row.address, *_position(row))
         name, args, reason = decode_log(self._registry, row.kind, row.topics, row.data, implementation_kind)
@@ -149,7 +149,7 @@ class Operation:
             return False
         exchanges = (CHAIN_EVENTS, CHAIN_EVENTS_FINAL) if row.block_number < next_final_block else (CHAIN_EVENTS,)
         await enqueue(connection, LANE, [event_message(exchange, new) for exchange in exchanges])
-        child = Discovery().child(Contract(row.address, row.kind, 0), row.block_number, name, args)
+        child = discovery.child(Contract(row.address, row.kind, 0), row.block_number, name, args)
         if child is not None:
             await self._store.add_contracts(connection, [child])
         return True

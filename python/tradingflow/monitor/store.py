@@ -19,11 +19,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.core.errors import Conflict, InvalidInput
 from tradingflow.core.logging import get_logger
-from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractAbi, ContractEvent, MonitoredContract
+from tradingflow.db.models.chain import (
+    ChainBlock,
+    ChainCursor,
+    ContractAbi,
+    ContractEvent,
+    FactoryRule,
+    MonitoredContract,
+)
 from tradingflow.db.outbox import enqueue
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
+from tradingflow.monitor.discovery import Discovery
+from tradingflow.monitor.discovery import FactoryRule as Rule
 from tradingflow.monitor.notify import LANE, announce, pieces_of, revert_messages
 from tradingflow.monitor.proxies import Implementation
 from tradingflow.monitor.proxy_store import forget_examination, insert_implementations, rollback_implementations
@@ -114,6 +123,13 @@ class ChainStore:
                 registry.add(kind, entries)
             except InvalidInput as error:
                 log.warning("ABI passed over", kind=kind, detail=error.detail)
+
+    async def discovery(self) -> Discovery:
+        """How contracts are discovered: by the built-in rules, and those an operator gave."""
+        rules = FactoryRule.__table__.c
+        query = select(rules.factory_kind, rules.event, rules.argument, rules.child_kind)
+        async with self._engine.connect() as connection:
+            return Discovery(Rule(*row) for row in await connection.execute(query))
 
     async def recent_blocks(self, next_block: int) -> list[tuple[int, str]]:
         """(number, hash) of the stored blocks that a reorg may still replace, lowest first."""

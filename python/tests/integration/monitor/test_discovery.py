@@ -1,13 +1,21 @@
 """Contracts a factory announces are followed from their creation block, same transaction included."""
 
+import json
 from pathlib import Path
 
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from devstack.anvil import CHAIN_ID, Anvil
-from devstack.emitter import Emitter, echo_contract, event_topic, word
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
 from devstack.vaults import deploy_factory
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.evm import ZERO_ADDRESS, parse_address
+from tradingflow.monitor.catalogue import follow as begin
+from tradingflow.monitor.catalogue import keep_abi, keep_rule
+from tradingflow.monitor.discovery import FactoryRule
 
 from .conftest import Follow
 from .stored import Stored, catch_up
@@ -80,3 +88,42 @@ async def test_a_child_that_is_monitored_already_stays_as_it_is(
         parse_address(factory): "vault_factory",
         parse_address(child): "erc20",
     }
+
+
+async def test_an_operators_rule_follows_what_his_factory_announces(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    inputs = [{"name": "market", "type": "address", "indexed": True}]
+    abi = json.dumps([{"type": "event", "name": "MarketMade", "inputs": inputs}, {"type": "function"}])
+    assert await keep_abi(engine, "market_factory", abi.encode()) == 1
+    await keep_rule(engine, FactoryRule("market_factory", "MarketMade", "market", "erc20"))
+    factory, child = emitter.deploy(echo_contract(2)), emitter.deploy(transfer_burst_contract())
+    await begin(engine, CHAIN_ID, parse_address(factory), "market_factory", 0)
+    emitter.in_one_block([(factory, event_topic("MarketMade(address)") + word(child)), (child, word(1) + word(7))])
+    async with follow() as follower:
+        await catch_up(follower)
+
+    assert [event.name for event in await stored.events()] == ["MarketMade", "Transfer"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code"),
+    [
+        (FactoryRule("nothing", "PoolCreated", "pool", "erc20"), "not_found"),
+        (FactoryRule("uniswap_v3_factory", "PoolCreated", "pool", "nothing"), "not_found"),
+        (FactoryRule("uniswap_v3_factory", "Nothing", "pool", "erc20"), "unknown_event"),
+        (FactoryRule("uniswap_v3_factory", "PoolCreated", "fee", "erc20"), "unknown_argument"),
+    ],
+)
+async def test_a_rule_that_means_nothing_is_refused(engine: AsyncEngine, rule: FactoryRule, code: str) -> None:
+    with pytest.raises(TradingFlowError) as refused:
+        await keep_rule(engine, rule)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize("text", [b"{", b"{}", b"[]", b'[{"type": "event", "name": "X"}]'])
+async def test_an_abi_that_is_none_is_not_kept(engine: AsyncEngine, text: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        await keep_abi(engine, "mine", text)
+    with pytest.raises(InvalidInput, match="built in"):
+        await keep_abi(engine, "erc20", b"[]")

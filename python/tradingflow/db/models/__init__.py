@@ -17,6 +17,7 @@ from tradingflow.db.models.chain import (
     ContractAbi,
     ContractEvent,
     ContractImplementation,
+    FactoryRule,
     MonitoredContract,
     UserContract,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "Cycle",
     "DeadLetter",
     "EventSubscription",
+    "FactoryRule",
     "Flow",
     "FlowHook",
     "FlowLog",

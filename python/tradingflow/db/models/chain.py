@@ -136,3 +136,15 @@ class UserContract(Base):
     kind: Mapped[str]
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class FactoryRule(Base):
+    """The event `event` of contracts of kind `factory_kind` holds in `argument` the address of a new contract, which is
+    followed from that block on as `child_kind`."""
+
+    __tablename__ = "factory_rules"
+
+    factory_kind: Mapped[str] = mapped_column(primary_key=True)
+    event: Mapped[str] = mapped_column(primary_key=True)
+    argument: Mapped[str]
+    child_kind: Mapped[str]
