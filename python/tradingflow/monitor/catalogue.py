@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -27,7 +27,9 @@ async def keep_abi(engine: AsyncEngine, kind: str, text: bytes) -> int:
     entries = _entries(text)
     row = {"kind": kind, "user_id": None, "entries": entries}
     statement = upsert(ContractAbi).values(row)
-    statement = statement.on_conflict_do_update(index_elements=["kind"], set_={"entries": entries})
+    statement = statement.on_conflict_do_update(
+        index_elements=["kind"], set_={"entries": entries, "created_at": func.now()}
+    )
     async with engine.begin() as connection:
         await connection.execute(statement)
     return len(entries)

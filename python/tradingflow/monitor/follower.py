@@ -39,10 +39,11 @@ HALTED_POLL_S = 2.0
 class State:
     """What the follower knows of its own chain; read afresh from the store after any failure."""
 
-    def __init__(self, next_block: int, lineage: Lineage, assembler: Assembler) -> None:
+    def __init__(self, next_block: int, lineage: Lineage, assembler: Assembler, version: tuple[object, ...]) -> None:
         self.next_block = next_block
         self.lineage = lineage
         self.assembler = assembler
+        self.version = version
 
 
 class Follower:
@@ -124,6 +125,7 @@ class Follower:
         metrics.HALTED.labels(self._label).set(cursor.halted_reason is not None)
         if cursor.halted_reason is not None:
             return None
+        version = (await self._store.news()).version
         await self._store.load_abis(self._registry)
         contracts = ContractSet(await self._store.adopt(cursor.next_block))
         metrics.CONTRACTS.labels(self._label).set(len(contracts))
@@ -132,11 +134,13 @@ class Follower:
         proxies = Proxies(await self._proxies.load(), contracts.kind_of)
         assembler = Assembler(self.chain_id, self._registry, await self._store.discovery(), contracts, proxies)
         lineage = Lineage(self._settings.finality_blocks, blocks)
-        self._state = State(cursor.next_block, lineage, assembler)
+        self._state = State(cursor.next_block, lineage, assembler, version)
         return self._state
 
     async def _take_up_contracts(self, state: State) -> None:
-        if await self._store.has_new_contracts():
+        news = await self._store.news()
+        if news.contracts_wait or news.version != state.version:
+            state.version = news.version
             await self._store.load_abis(self._registry)
             state.assembler.discovery = await self._store.discovery()
             for contract in await self._store.adopt(state.next_block):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -62,6 +62,13 @@ class Cursor:
     next_block: int
     next_final_block: int
     halted_reason: str | None
+
+
+class News(NamedTuple):
+    """`version` changes with the ABIs and factory rules that are kept."""
+
+    contracts_wait: bool
+    version: tuple[Any, ...]
 
 
 # (chain id, number, hash, parent hash, time), as COPY takes it.
@@ -166,15 +173,18 @@ class ChainStore:
             )
             return [Contract(*row) for row in rows]
 
-    async def has_new_contracts(self) -> bool:
-        """Whether contracts wait to be adopted."""
-        query = select(
+    async def news(self) -> News:
+        """Whether contracts wait to be adopted, and which ABIs and factory rules there are."""
+        waiting = (
             select(MonitoredContract.address)
             .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.live_from.is_(None))
             .exists()
         )
+        abis = select(func.count(), func.max(ContractAbi.created_at)).subquery()
+        rules = select(func.count()).select_from(FactoryRule).scalar_subquery()
         async with self._engine.connect() as connection:
-            return bool(await connection.scalar(query))
+            is_waiting, *version = (await connection.execute(select(waiting, *abis.c, rules))).one()
+        return News(is_waiting, tuple(version))
 
     async def commit(self, batch: Batch, head: int) -> None:
         """Store a batch. Raises CursorMoved when the cursor is not at its first block."""

@@ -106,6 +106,26 @@ async def test_an_operators_rule_follows_what_his_factory_announces(
     assert [event.name for event in await stored.events()] == ["MarketMade", "Transfer"]
 
 
+async def test_a_running_monitor_takes_up_an_abi_that_was_mended(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    def abi(argument: str) -> bytes:
+        inputs = [{"name": argument, "type": "uint8", "indexed": True}]
+        return json.dumps([{"type": "event", "name": "Moved", "inputs": inputs}]).encode()
+
+    contract, moved = emitter.deploy(echo_contract(2)), event_topic("Moved(uint8)")
+    await keep_abi(engine, "mover", abi("wrong"))
+    await begin(engine, CHAIN_ID, parse_address(contract), "mover", 0)
+    async with follow() as follower:
+        emitter.emit(contract, [moved, word(1)])
+        await catch_up(follower)
+        await keep_abi(engine, "mover", abi("right"))
+        emitter.emit(contract, [moved, word(2)])
+        await catch_up(follower)
+
+    assert [event.args for event in await stored.events()] == [{"wrong": 1}, {"right": 2}]
+
+
 @pytest.mark.parametrize(
     ("rule", "code"),
     [
