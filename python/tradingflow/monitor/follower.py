@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from operator import itemgetter
 
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import Distrusted
@@ -32,6 +31,8 @@ log = get_logger(__name__)
 HEAD_SPAN_BLOCKS = 32
 # Headers asked for at first when looking for the ancestor; doubled each time. Most reorgs are one or two deep.
 ANCESTOR_SEARCH_BLOCKS = 4
+# Contracts whose proxy slots are read before it is noted that they were: a few requests.
+EXAMINED_AT_ONCE = 500
 RETRY_S = 1.0
 HALTED_POLL_S = 2.0
 
@@ -150,13 +151,24 @@ class Follower:
             metrics.CONTRACTS.labels(self._label).set(len(state.assembler.contracts))
 
     async def _examine(self) -> list[Implementation]:
-        """Look which contracts taken up are proxies; returns the implementations found."""
+        """Look which contracts taken up are proxies, some at a time; returns the implementations found.
+
+        What counts is the state before the first block of their past, and before the first one followed: logs of both
+        are read at the same time.
+        """
         found: list[Implementation] = []
-        waiting = [(address, block) for address, block in await self._proxies.unexamined() if block > 0]
-        for block, group in groupby(waiting, key=itemgetter(1)):
-            behind = await self._reader.implementations([address for address, _ in group], block - 1)
-            found += [Implementation(proxy, block, BEFORE_ALL_LOGS, code) for proxy, code in behind.items()]
-        await self._proxies.examined(found)
+        while waiting := await self._proxies.unexamined(EXAMINED_AT_ONCE):
+            at: dict[int, list[str]] = defaultdict(list)
+            for address, first, live in waiting:
+                for block in {first, live} - {0}:
+                    at[block].append(address)
+            now = [
+                Implementation(proxy, block, BEFORE_ALL_LOGS, code)
+                for block, addresses in sorted(at.items())
+                for proxy, code in (await self._reader.implementations(addresses, block - 1)).items()
+            ]
+            await self._proxies.examined([address for address, *_ in waiting], now)
+            found += now
         return found
 
     async def _tip_is_canonical(self, state: State) -> bool:

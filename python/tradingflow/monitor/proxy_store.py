@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, union, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -31,35 +31,30 @@ class ProxyStore:
         async with self._engine.connect() as connection:
             return [Implementation(*row) for row in await connection.execute(query)]
 
-    async def unexamined(self) -> list[tuple[str, int]]:
-        """(address, block) of contracts taken up: whether they are proxies is to be seen in the state before the block.
-
-        That is the first block of their past, and the first followed: logs of both are read at the same time.
-        """
-        waiting = (
-            MonitoredContract.chain_id == self._chain_id,
-            MonitoredContract.is_proxy.is_(None),
-            MonitoredContract.live_from.is_not(None),
+    async def unexamined(self, most: int) -> list[tuple[str, int, int]]:
+        """(address, from_block, live_from) of contracts taken up of which nobody knows whether they are proxies."""
+        query = (
+            select(MonitoredContract.address, MonitoredContract.from_block, MonitoredContract.live_from)
+            .where(
+                MonitoredContract.chain_id == self._chain_id,
+                MonitoredContract.is_proxy.is_(None),
+                MonitoredContract.live_from.is_not(None),
+            )
+            .order_by(MonitoredContract.from_block, MonitoredContract.address)
+            .limit(most)
         )
-        first = select(MonitoredContract.address, MonitoredContract.from_block.label("block")).where(*waiting)
-        live = select(MonitoredContract.address, MonitoredContract.live_from.label("block")).where(*waiting)
-        both = union(first, live).subquery()
         async with self._engine.connect() as connection:
-            rows = await connection.execute(select(both.c.address, both.c.block).order_by(both.c.block))
-            return [(address, block) for address, block in rows]
+            rows = await connection.execute(query)
+            return [(address, first, live) for address, first, live in rows if live is not None]
 
-    async def examined(self, found: Sequence[Implementation]) -> None:
-        """Keep what was found; whoever was looked at and has no implementation is no proxy."""
+    async def examined(self, addresses: Sequence[str], found: Sequence[Implementation]) -> None:
+        """Keep what was found of these; who has no implementation is no proxy."""
         proxies = [implementation.proxy for implementation in found]
         async with self._engine.begin() as connection:
             await insert_implementations(connection, self._chain_id, found)
             await connection.execute(
                 update(MonitoredContract)
-                .where(
-                    MonitoredContract.chain_id == self._chain_id,
-                    MonitoredContract.is_proxy.is_(None),
-                    MonitoredContract.live_from.is_not(None),
-                )
+                .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.address.in_(addresses))
                 .values(is_proxy=MonitoredContract.address.in_(proxies))
             )
 

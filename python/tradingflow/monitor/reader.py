@@ -171,11 +171,15 @@ async def _check_empty(
     Raises Distrusted.
     """
     answered = {log.block_number for log in logs}
+    is_filtered = len(addresses) <= MOST_ADDRESSES
     doubtful = [
-        header for header in headers if header.number not in answered and may_hold(header.logs_bloom, addresses)
+        header
+        for header in headers
+        if header.number not in answered
+        and (may_hold(header.logs_bloom, addresses) if is_filtered else int(header.logs_bloom, 16) != 0)
     ]
     calls: list[Call] = [("eth_getBlockReceipts", [header.number]) for header in doubtful]
-    wanted = frozenset(addresses)
+    wanted = frozenset(addresses) if doubtful else frozenset()
     for header, receipts in zip(doubtful, await node.batch(calls, RECEIPTS), strict=True):
         for log in (log for receipt in receipts for log in receipt.logs):
             if log.block_hash == header.hash and log.address.lower() in wanted:

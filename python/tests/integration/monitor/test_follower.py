@@ -1,10 +1,13 @@
 """Following a real chain: what is stored is what the chain has, near the head and far below it."""
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from tradingflow.db.models.chain import MonitoredContract
+from tradingflow.monitor.reader import MOST_ADDRESSES
 from tradingflow.monitor.store import Batch, ChainStore, CursorMoved
 
 from .conftest import Follow
@@ -44,6 +47,27 @@ async def test_backfill_and_head_store_the_same(follow: Follow, emitter: Emitter
     assert all(event.block_time for event in events)
     blocks = {block.number for block in await stored.blocks()}
     assert blocks == {event.block_number for event in events} | set(range(emitter.head - 4, emitter.head + 1))
+
+
+async def test_more_contracts_than_a_node_takes_in_a_filter(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    token, stranger = emitter.deploy(transfer_burst_contract()), emitter.deploy(transfer_burst_contract())
+    for block in range(12):
+        emitter.in_one_block([(stranger, word(2) + word(0)), (token, word(1) + word(block))])
+        emitter.mine(1)
+    await stored.monitor(token, "erc20")
+    rows = [
+        {"chain_id": CHAIN_ID, "address": f"0x{place:040x}", "kind": "erc20", "from_block": place % 7}
+        for place in range(1, MOST_ADDRESSES + 1)
+    ]
+    async with engine.begin() as connection:
+        await connection.execute(insert(MonitoredContract), rows)
+    async with follow(finality_blocks=4) as follower:
+        await catch_up(follower)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == list(range(12))
+    assert [contract.is_proxy for contract in await stored.contracts()] == [False] * (MOST_ADDRESSES + 1)
 
 
 async def test_a_malformed_log_is_stored_raw_with_its_reason(follow: Follow, emitter: Emitter, stored: Stored) -> None:
