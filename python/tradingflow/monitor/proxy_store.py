@@ -32,12 +32,16 @@ class ProxyStore:
             return [Implementation(*row) for row in await connection.execute(query)]
 
     async def unexamined(self, most: int) -> list[tuple[str, int, int]]:
-        """(address, from_block, live_from) of contracts taken up of which nobody knows whether they are proxies."""
+        """(address, from_block, live_from) of contracts taken up of which nobody knows whether they are proxies.
+
+        Not of those a factory announced: its rule says what they are, and there may be 100,000 of them.
+        """
         query = (
             select(MonitoredContract.address, MonitoredContract.from_block, MonitoredContract.live_from)
             .where(
                 MonitoredContract.chain_id == self._chain_id,
                 MonitoredContract.is_proxy.is_(None),
+                MonitoredContract.discovered_by.is_(None),
                 MonitoredContract.live_from.is_not(None),
             )
             .order_by(MonitoredContract.from_block, MonitoredContract.address)
