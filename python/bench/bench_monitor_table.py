@@ -4,7 +4,6 @@ The plans go to standard error. Sizes by environment: STORED (10,000,000), ADDED
 """
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -57,7 +56,7 @@ QUESTIONS = {
     "undecoded_count": (50, "SELECT count(*) FROM contract_events WHERE chain_id = 1 AND name IS NULL"),
 }  # fmt: skip
 BY_BLOCKS = f"""
-SELECT count(*) FROM contract_events WHERE block_number BETWEEN {BLOCKS // 2} AND {BLOCKS // 2 + 1000}
+SELECT count(*) FROM contract_events WHERE chain_id = 1 AND block_number BETWEEN {BLOCKS // 2} AND {BLOCKS // 2 + 1000}
 """
 
 
@@ -117,7 +116,7 @@ async def measure_brin(connection: asyncpg.Connection, figures: Figures) -> None
     await show_plan(connection, "a range of blocks by BRIN", BY_BLOCKS)
     by_brin, brin_mb = await best_ms(connection, BY_BLOCKS), await size_mb(connection, "brin")
     await connection.execute("RESET ALL")
-    sizes = json.dumps({"key": round(key_mb, 1), "brin": round(brin_mb, 3)})
+    sizes = {"key": round(key_mb, 1), "brin": round(brin_mb, 3)}
     figures.show("monitor_table_range_by_brin", by_brin, "ms", baseline="by primary key", baseline_value=by_key,
                  target="for the record", ok=True, index_mb=sizes)  # fmt: skip
 
