@@ -13,6 +13,7 @@ from tradingflow.core.money import BPS, PRECISION
 from tradingflow.py_worker.backtest.markets import Market
 from tradingflow.py_worker.backtest.spec import FillModel
 from tradingflow.py_worker.backtest.tape import Cursor
+from tradingflow.py_worker.simulation.venue import Accept, Fill, accept_any
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class CandleVenue:
         self._markets = markets
         self._model = model
         self._price_of = price_of
+        self.filled: Sequence[Hop] = ()
+        """The legs of the last swap."""
         with localcontext() as context:
             context.prec = PRECISION
             self._after_fee = 1 - model.fee_bps / BPS
@@ -75,16 +78,18 @@ class CandleVenue:
         hops = self.hops(path, amount_in, Decimal(1))
         return hops[-1].amount_out
 
-    def swap(self, path: bytes, amount_in: int) -> int:
+    def swap(self, path: bytes, amount_in: int, accept: Accept = accept_any) -> Fill:
         """What a trade gets. Raises Refused("volume_limit", …) for more than the candle can bear."""
         hops = self.hops(path, amount_in, self._after_slippage)
         for hop in hops:
             self._check_volume(hop)
-        return hops[-1].amount_out
+        fill = Fill(amount_in, hops[-1].amount_out)
+        accept(fill)
+        self.filled = hops
+        return fill
 
-    def hops(self, path: bytes, amount_in: int, slippage: Decimal | None = None) -> list[Hop]:
-        """The legs of a swap; `slippage` is what is left of the price, the model's unless given."""
-        left = self._after_slippage if slippage is None else slippage
+    def hops(self, path: bytes, amount_in: int, left: Decimal) -> list[Hop]:
+        """The legs of a swap; `left` is what slippage leaves of the price."""
         tokens = decode_path(path).tokens
         found: list[Hop] = []
         for token_in, token_out in pairwise(tokens):

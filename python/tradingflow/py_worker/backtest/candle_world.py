@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from uuid import UUID
 
 import numpy as np
@@ -13,17 +13,26 @@ import numpy as np
 from tradingflow.chain.pool_math import invert, rate
 from tradingflow.chain.swap_path import decode_path
 from tradingflow.core.errors import InvalidInput, NotFound, Refused
-from tradingflow.core.evm import keccak, parse_address
-from tradingflow.core.ids import trade_id
-from tradingflow.core.money import minus_bps
+from tradingflow.core.evm import parse_address
+from tradingflow.core.money import PRECISION
 from tradingflow.py_worker.backtest.candle_venue import CandleVenue, last_close, opening
 from tradingflow.py_worker.backtest.candles import Floats, Times
-from tradingflow.py_worker.backtest.ledger import Ledger, RefusedTrade, TradeRecord
+from tradingflow.py_worker.backtest.ledger import Ledger, TradeRecord
 from tradingflow.py_worker.backtest.markets import Market
 from tradingflow.py_worker.backtest.spec import FillModel
 from tradingflow.py_worker.backtest.tape import Cursor, Tape, TapeClock
 from tradingflow.py_worker.kit import Incoming, PoolPrice, Quote, SwapIntent, TokenInfo, TradeGateway, TradeReceipt
 from tradingflow.py_worker.kit.markets import price_of
+from tradingflow.py_worker.simulation.gateway import (
+    NodeIdentity,
+    SimulatedChain,
+    SimulatedExecutor,
+    SimulatedTrades,
+)
+from tradingflow.py_worker.simulation.vault import SimulatedVault
+
+# Candles know no router; the vault of a backtest allows this one.
+ROUTER = "0x0000000000000000000000000000000000000002"
 
 
 class DataEnded(Refused):
@@ -44,14 +53,13 @@ class TapeMarkets:
     """`MarketData` of the candles' markets; a pool's price is the last close."""
 
     def __init__(
-        self, markets: Sequence[tuple[Market, Cursor]], venue: CandleVenue, clock: TapeClock, ledger: Ledger, vault: str
+        self, markets: Sequence[tuple[Market, Cursor]], venue: CandleVenue, clock: TapeClock, vault: SimulatedVault
     ) -> None:
         self._pools = {market.pool: (market, cursor) for market, cursor in markets}
         self._tokens = {token.address: token for market, _ in markets for token in (market.base, market.quote)}
         self._quote_token = markets[0][0].quote.address if markets else None
         self._venue = venue
         self._clock = clock
-        self._ledger = ledger
         self._vault = vault
         self._prices: dict[tuple[str, str | None], tuple[int, PoolPrice]] = {}
 
@@ -93,7 +101,7 @@ class TapeMarkets:
         return Quote(token_in, token_out, amount_in, amount_out, price)
 
     async def balances(self, chain_id: int, holder: str, tokens: Sequence[str]) -> dict[str, int]:
-        held: Mapping[str, int] = self._ledger.balances if holder == self._vault else {}
+        held: Mapping[str, int] = self._vault.balances if holder == self._vault.address else {}
         return {token: held.get(token, 0) for token in tokens}
 
     def quote_token(self, chain_id: int) -> str | None:
@@ -140,30 +148,41 @@ class Run:
 
 @dataclass(frozen=True)
 class CandleTrades:
-    """`TradeGateway` of one node in one cycle: a swap fills at the model's price, whole or not at all."""
+    """`TradeGateway` of one node in one cycle: waits for the candle a swap fills at, then asks the simulated vault."""
 
     world: CandleWorld
-    cycle: int
-    node_id: str
+    identity: NodeIdentity
     incoming: Callable[[], Sequence[Incoming]]
 
     async def swap(self, intent: SwapIntent) -> TradeReceipt:
-        decided_ms = self.world.clock.now_ms
+        """Raises Refused as the vault would, DataEnded when there is no candle left to fill at."""
+        world, decided_ms = self.world, self.world.clock.now_ms
+        if world.model.price == "next_open":
+            await Until(self._opens_at(intent.path))
         try:
-            if self.world.model.price == "next_open":
-                await Until(self._opens_at(intent.path))
-            return self._fill(intent, decided_ms)
-        except DataEnded:
-            raise
+            receipt = await self._gateway().swap(intent)
         except Refused as error:
-            self.world.ledger.refused.append(
-                RefusedTrade(self.cycle, self.node_id, self.world.clock.now_ms, error.code, error.detail)
-            )
+            world.ledger.refuse(self.identity, world.clock.now_ms, error)
             raise
+        world.ledger.keep(
+            TradeRecord(
+                self.identity.cycle,
+                self.identity.node_id,
+                decided_ms,
+                world.clock.now_ms,
+                receipt,
+                world.fills.filled,
+                world.model.gas_cost,
+                self.incoming(),
+            )
+        )
+        return receipt
 
     async def resume(self) -> TradeReceipt | None:
-        """None: a node of a backtest never runs twice."""
-        return None
+        return await self._gateway().resume()
+
+    def _gateway(self) -> SimulatedTrades:
+        return SimulatedTrades(self.world.executor, self.identity, self.world.markets)
 
     def _opens_at(self, path: bytes) -> int:
         opens = 0
@@ -174,56 +193,9 @@ class CandleTrades:
             opens = max(opens, int(cursor.candles.open_time[position]))
         return opens
 
-    def _fill(self, intent: SwapIntent, decided_ms: int) -> TradeReceipt:
-        world, ledger = self.world, self.world.ledger
-        if parse_address(intent.vault) != world.vault:
-            raise Refused("unknown_vault", f"the backtest has one vault, {world.vault}")
-        held = ledger.balances.get(intent.token_in, 0)
-        if held < intent.amount_in:
-            raise Refused(
-                "insufficient_balance", f"the vault holds {held} of {intent.token_in}, not {intent.amount_in}"
-            )
-        least = minus_bps(world.fills.quote(intent.path, intent.amount_in), intent.slippage_bps)
-        amount_out = world.fills.swap(intent.path, intent.amount_in)
-        if amount_out < max(least, 1):
-            raise Refused("too_little_received", f"the trade would bring {amount_out}, less than the least {least}")
-        ledger.move(intent.token_in, intent.amount_in, intent.token_out, amount_out)
-        hops = world.fills.hops(intent.path, intent.amount_in)
-        receipt = self._receipt(intent, amount_out, hops[-1].bar.position)
-        ledger.keep(
-            TradeRecord(
-                self.cycle,
-                self.node_id,
-                decided_ms,
-                world.clock.now_ms,
-                receipt,
-                hops,
-                world.model.gas_cost,
-                self.incoming(),
-            )
-        )
-        return receipt
-
-    def _receipt(self, intent: SwapIntent, amount_out: int, position: int) -> TradeReceipt:
-        run, tokens = self.world.run, self.world.tokens
-        identity = trade_id(run.flow_pk, run.version, self.cycle, self.node_id)
-        decimals_in, decimals_out = tokens[intent.token_in].decimals, tokens[intent.token_out].decimals
-        return TradeReceipt(
-            trade_id=identity,
-            chain_id=intent.chain_id,
-            vault=intent.vault,
-            token_in=intent.token_in,
-            token_out=intent.token_out,
-            amount_in=intent.amount_in,
-            amount_out=amount_out,
-            price=rate(intent.amount_in, decimals_in, amount_out, decimals_out),
-            transaction_hash="0x" + keccak(identity.encode()).hex(),
-            block_number=position,
-        )
-
 
 class CandleWorld:
-    """Everything outside the nodes."""
+    """Everything outside the nodes: one chain, one vault, and markets that candles price."""
 
     def __init__(
         self,
@@ -231,27 +203,48 @@ class CandleWorld:
         clock: TapeClock,
         markets: Sequence[Market],
         model: FillModel,
-        ledger: Ledger,
-        vault: str,
+        vault: SimulatedVault,
         run: Run,
     ) -> None:
         self.clock = clock
         self.tape = tape
         self.model = model
-        self.ledger = ledger
-        self.vault = vault
         self.run = run
+        self.vault = vault
+        self.ledger = Ledger(vault.balances)
         self.priced = [(market, tape.cursor(tape.finest(market.symbol))) for market in markets]
         self.tokens = {token.address: token for market in markets for token in (market.base, market.quote)}
         self.fills = CandleVenue(self.priced, model, opening if model.price == "next_open" else last_close)
-        self.markets = TapeMarkets(self.priced, CandleVenue(self.priced, model, last_close), clock, ledger, vault)
+        self.markets = TapeMarkets(self.priced, CandleVenue(self.priced, model, last_close), clock, vault)
+        chain = SimulatedChain(self.fills, ROUTER, ClosePrices(self.priced))
+        self.executor = SimulatedExecutor(clock, {vault.chain_id: chain}, {(vault.chain_id, vault.address): vault})
 
     def trades(self, cycle: int, node_id: str, incoming: Callable[[], Sequence[Incoming]]) -> TradeGateway:
-        return CandleTrades(self, cycle, node_id, incoming)
+        """The gateway of one node in one cycle; `incoming` gives the signals behind a trade."""
+        return CandleTrades(self, NodeIdentity(self.run.flow_pk, self.run.version, cycle, node_id), incoming)
 
     def fills_at_once(self, times: Times) -> bool:
         """Whether a trade decided at any of these times fills before the clock moves on."""
         if self.model.price == "close":
             return True
         # The last of all times may have nothing to fill at: it is cut off and delays nothing.
-        return all(np.isin(times[:-1], cursor.candles.open_time).all() for _, cursor in self.priced)
+        return all(bool(np.isin(times[:-1], cursor.candles.open_time).all()) for _, cursor in self.priced)
+
+
+class ClosePrices:
+    """`PriceSource` of a loss cap: base units of the first market's quote token, at the last close."""
+
+    def __init__(self, priced: Sequence[tuple[Market, Cursor]]) -> None:
+        self._quote = priced[0][0].quote.address
+        self._priced = {market.base.address: (market, cursor) for market, cursor in reversed(priced)}
+
+    def value_of(self, token: str, amount: int) -> int:
+        if token == self._quote:
+            return amount
+        if token not in self._priced:
+            raise Refused("price_unavailable", f"no candles price {token}")
+        market, cursor = self._priced[token]
+        with localcontext() as context:
+            context.prec = PRECISION
+            value = Decimal(amount) * last_close(cursor).price
+            return int(value.scaleb(market.quote.decimals - market.base.decimals).to_integral_value(ROUND_FLOOR))

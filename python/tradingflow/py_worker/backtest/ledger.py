@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from tradingflow.core.errors import Refused
 from tradingflow.py_worker.backtest.candle_venue import Hop
 from tradingflow.py_worker.kit import Incoming, TradeReceipt
+from tradingflow.py_worker.simulation.gateway import NodeIdentity
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,16 @@ class RefusedTrade:
 
 @dataclass
 class Ledger:
-    """`balances` are base units by token address. `gas` is what trades cost so far, in whole quote tokens."""
+    """`balances` are the vault's, in base units by token address. `gas` is what trades cost, in whole quote tokens."""
 
-    balances: dict[str, int]
+    balances: Mapping[str, int]
     trades: list[TradeRecord] = field(default_factory=list)
     refused: list[RefusedTrade] = field(default_factory=list)
     gas: Decimal = Decimal(0)
-
-    def move(self, token_in: str, amount_in: int, token_out: str, amount_out: int) -> None:
-        self.balances[token_in] = self.balances.get(token_in, 0) - amount_in
-        self.balances[token_out] = self.balances.get(token_out, 0) + amount_out
 
     def keep(self, trade: TradeRecord) -> None:
         self.trades.append(trade)
         self.gas += trade.gas
 
-    def holding(self) -> Mapping[str, int]:
-        return self.balances
+    def refuse(self, identity: NodeIdentity, time_ms: int, error: Refused) -> None:
+        self.refused.append(RefusedTrade(identity.cycle, identity.node_id, time_ms, error.code, error.detail))

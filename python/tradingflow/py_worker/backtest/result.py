@@ -99,7 +99,9 @@ class BacktestResult:
 
     def sha256(self) -> str:
         """Over every figure, trade, decision and point of the curve."""
-        digest = hashlib.sha256(self.to_json())
+        digest = hashlib.sha256(self.to_json(max_points=2))
+        for column in (self.curve.times, self.curve.equity, self.curve.invested, self.curve.price):
+            digest.update(column.tobytes())
         decisions, codes = self.timeline.canonical()
         digest.update(repr(decisions).encode() + codes.tobytes())
         return digest.hexdigest()

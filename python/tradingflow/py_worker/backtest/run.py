@@ -13,8 +13,8 @@ from tradingflow.py_worker.backtest.candle_world import CandleWorld, Run
 from tradingflow.py_worker.backtest.candles import Candles, interval_name
 from tradingflow.py_worker.backtest.context import Outside
 from tradingflow.py_worker.backtest.driver import Driver, Progress, TestedFlow
-from tradingflow.py_worker.backtest.ledger import Ledger
 from tradingflow.py_worker.backtest.markets import Market, find_markets
+from tradingflow.py_worker.backtest.policy import vault_policy
 from tradingflow.py_worker.backtest.result import BacktestResult, compute_figures
 from tradingflow.py_worker.backtest.spec import BacktestSpec
 from tradingflow.py_worker.backtest.tape import Tape, TapeClock
@@ -24,6 +24,7 @@ from tradingflow.py_worker.backtest.valuation import Curve, equity_curve
 from tradingflow.py_worker.engine.graph import Graph, build_graph
 from tradingflow.py_worker.kit import node_types
 from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.simulation.vault import SimulatedVault
 from tradingflow.py_worker.specs import node_specs
 
 # Where a flow names no vault, its balances are held here.
@@ -65,11 +66,9 @@ def backtest(
     tape = Tape(series, clock)
     main = tape.finest(markets[0].symbol)
     times = fire_times(main, spec.cycle_interval, spec.start, spec.end)
-    vault = _vault_of(flow.graph)
     initial = _initial_balances(spec, markets[0])
-    world = CandleWorld(
-        tape, clock, markets, spec.fill_model, Ledger(dict(initial)), vault, Run(flow.flow_pk, flow.version)
-    )
+    vault = SimulatedVault(_vault_of(flow.graph), markets[0].chain_id, vault_policy(spec.policy, markets), initial)
+    world = CandleWorld(tape, clock, markets, spec.fill_model, vault, Run(flow.flow_pk, flow.version))
     timeline = Driver(flow, world, outside or Outside(), times, batch=batch, progress=progress).run()
     curve = equity_curve(world, initial, times)
     return BacktestResult(

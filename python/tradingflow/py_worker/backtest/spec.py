@@ -57,6 +57,29 @@ class FillModel(_Strict):
     )
 
 
+class TokenCaps(_Strict):
+    """How much of a token one trade and one UTC day may sell, in base units; left out: any amount."""
+
+    per_trade_cap: BaseUnitAmount | None = None
+    per_day_cap: BaseUnitAmount | None = None
+
+
+class LossLimit(_Strict):
+    """What trades may lose in any `window_s`, in base units of the quote token, measured at the candles' closes."""
+
+    cap: BaseUnitAmount
+    window_s: int = Field(gt=0, le=31_536_000)
+
+
+class PolicySpec(_Strict):
+    """The vault's policy, which refuses as the contract would. Left out, every token of the markets may be traded."""
+
+    tokens: dict[Address, TokenCaps] | None = Field(default=None, max_length=50)
+    cooldown_s: int = Field(default=0, ge=0, le=31_536_000)
+    paused: bool = False
+    loss_cap: LossLimit | None = None
+
+
 class BacktestSpec(_Strict):
     """`from` and `to` bound the cycles; candles before `from` are known to them. Balances are base units by token."""
 
@@ -69,6 +92,7 @@ class BacktestSpec(_Strict):
         description="Whole quote tokens held where no balance is given",
     )
     fill_model: FillModel = FillModel()
+    policy: PolicySpec = PolicySpec()
     cycle_interval: int | float | str | None = Field(
         default=None, description="As a flow's; left out: one cycle a candle, when it closes"
     )
