@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,9 @@ from tradingflow.monitor.commands import app as monitor
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(monitor, name="monitor")
 app.add_typer(trades, name="trades")
+# The image of the account services has this command line, but no flows to test.
+if find_spec("tradingflow.py_worker") is not None:
+    app.add_typer(import_module("tradingflow.py_worker.backtest.commands").app, name="backtest")
 
 
 @app.callback()
