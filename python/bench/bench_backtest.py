@@ -52,10 +52,11 @@ def main() -> int:
         baseline_value=rate, target="none: what a flow costs that no batch form covers", ok=True,
     )  # fmt: skip
     progress(f"memory of {MEMORY_BARS:,} candles")
-    memory = measure("run", MEMORY_BARS)
+    memory = measure("rich_run", MEMORY_BARS)
     figures.show(
         "backtest_memory", memory["memory_mb"], "MB", target=f"<= {MEMORY_LIMIT_MB}",
-        ok=memory["memory_mb"] <= MEMORY_LIMIT_MB, bars=MEMORY_BARS, bars_per_second=memory["bars_per_second"],
+        ok=memory["memory_mb"] <= MEMORY_LIMIT_MB, bars=MEMORY_BARS,
+        bars_per_second=memory["bars_per_second"], trades=memory["trades"],
     )  # fmt: skip
     progress(f"sweep of {SWEEP_RUNS} runs over {SWEEP_BARS:,} candles")
     began = time.perf_counter()

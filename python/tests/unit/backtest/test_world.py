@@ -69,7 +69,7 @@ def always_buying(percent: str = "10") -> dict[str, Any]:
 
 def refused_with(spec: Mapping[str, Any]) -> set[str]:
     result = backtest(flow_under_test(always_buying()), [generated(10)], BacktestSpec.model_validate(spec))
-    return {refused.code for refused in result.world.ledger.refused}
+    return set(result.world.ledger.refusals)
 
 
 def test_the_vaults_cool_down_refuses_as_the_contract() -> None:

@@ -16,7 +16,7 @@ from tradingflow.py_worker.backtest.tape import Cursor
 from tradingflow.py_worker.simulation.venue import Accept, Fill, accept_any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bar:
     """The price a trade meets, and the candle it comes from."""
 
@@ -48,7 +48,7 @@ def _bar(cursor: Cursor, position: int, price: float) -> Bar:
     return Bar(position, Decimal(repr(float(price))), float(cursor.candles.volume[position]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hop:
     """One leg of a fill. Amounts in base units; `price` before fee and slippage."""
 

@@ -179,7 +179,8 @@ class CandleTrades:
         return receipt
 
     async def resume(self) -> TradeReceipt | None:
-        return await self._gateway().resume()
+        """None: in a backtest a node runs once in a cycle, so there is no earlier run to find."""
+        return None
 
     def _gateway(self) -> SimulatedTrades:
         return SimulatedTrades(self.world.executor, self.identity, self.world.markets)

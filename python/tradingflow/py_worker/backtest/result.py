@@ -84,6 +84,7 @@ class BacktestResult:
             "figures": self.figures.as_json(),
             "final_balances": {token: str(amount) for token, amount in sorted(ledger.balances.items())},
             "trades": [self.trade(record) for record in self.trades],
+            "refusals": dict(sorted(ledger.refusals.items())),
             "refused_trades": [{**asdict(r), "time_ms": told(r.time_ms)} for r in ledger.refused],
             "nodes": timeline.counts(),
             "failures": {

@@ -107,7 +107,7 @@ def _warnings(
     for (node_id, code), count in sorted(timeline.failed.items()):
         yield f"node {node_id} failed {count} times: {code}"
     if world.ledger.refused:
-        yield f"{len(world.ledger.refused)} trades were refused, the first: {world.ledger.refused[0].detail}"
+        yield f"{world.ledger.refusals.total()} trades were refused, the first: {world.ledger.refused[0].detail}"
     if any(node.type == "binance_price_node" for node in flow.graph.nodes):
         yield "exchanges also send the candle that is still forming; a backtest knows closed candles only"
     if any(node.policy.retry.max_attempts > 1 for node in flow.graph.nodes):

@@ -157,7 +157,7 @@ def _last_of_lines(run: BatchRun, calculated: Calculation, windows: _Windows) ->
     columns = [windows.columns[name] for name in calculated.columns]
     last = np.full((len(calculated.output_names), run.cycles), np.nan)
     starts, ends, lines = windows.starts, windows.ends, calculated.lines
-    for cycle in np.flatnonzero(run.ran & (np.asarray(ends) > np.asarray(starts))).tolist():
+    for cycle in positions(np.flatnonzero(run.ran & (np.asarray(ends) > np.asarray(starts)))):
         start, end = starts[cycle], ends[cycle]
         for row, line in enumerate(lines(*[column[start:end] for column in columns])):
             last[row, cycle] = line[-1]
