@@ -13,6 +13,9 @@ CHINESE = REPOSITORY / "README.zh-CN.md"
 SCRIPTS = ("python/tests/e2e/test_start_scripts.py", 'script(checkout, f"st')
 BY_HAND = ("python/tests/e2e/test_local_development.py", "## Local development")
 CONTAINERS = ("python/bench/compose_project.py", '["docker-compose"]')
+CONTAINERS = ("python/bench/compose_world.py", '["docker-compose"]')
+CLI = "python -m tradingflow.cli"
+BACKTEST = ("python/tests/unit/docs/test_backtest_guide.py", "README.md")
 
 # Command -> (file that runs it, text in that file which shows that it does).
 RUN_BY = {
@@ -23,6 +26,9 @@ RUN_BY = {
     "make logs": (".ci/run", "make logs"),
     "make stop": (".ci/run", "make stop"),
     "make help": (".ci/run", "make help"),
+    f"{CLI} backtest flow.json --data candles.csv --out out": BACKTEST,
+    f"{CLI} backtest check flow.json --data candles.csv": BACKTEST,
+    f"{CLI} backtest sweep flow.json --data candles.csv --vary fast.params.timeperiod=5:20:5": BACKTEST,
     "cp .env.example .env": BY_HAND,
     "pip install -r python/requirements.txt": ("python/tests/e2e/conftest.py", "python/requirements.txt"),
     "cd python": BY_HAND,
