@@ -63,7 +63,8 @@ def flows(draw: st.DrawFn) -> dict[str, Any]:
     more = draw(st.sampled_from(["", f" && {left} > 0.0", f" || {left} < 30.0"]))
     nodes.append(node("decide", "condition_node", {"expression": f"{left} {operator} {right}{more}"}))
     percent = draw(st.sampled_from(["100", "50", "7.5"]))
-    nodes += [node("buy", "buy_node", trade_config(percent)), node("sell", "sell_node", trade_config(percent))]
+    trading = trade_config(percent, amount_unit=draw(st.sampled_from(["percent", "percent", "human"])))
+    nodes += [node("buy", "buy_node", trading), node("sell", "sell_node", trading)]
     edges += [edge("decide", "true", "buy", "trigger"), edge("decide", "false", "sell", "trigger")]
     if draw(st.booleans()):
         nodes.append(node("held", "vault_node", {"chain_id": 1, "vault": VAULT, "pools": [POOL]}, join="any"))
