@@ -13,7 +13,6 @@ CHINESE = REPOSITORY / "README.zh-CN.md"
 SCRIPTS = ("python/tests/e2e/test_start_scripts.py", 'script(checkout, f"st')
 BY_HAND = ("python/tests/e2e/test_local_development.py", "## Local development")
 CONTAINERS = ("python/bench/compose_project.py", '["docker-compose"]')
-CONTAINERS = ("python/bench/compose_world.py", '["docker-compose"]')
 CLI = "python -m tradingflow.cli"
 BACKTEST = ("python/tests/unit/docs/test_backtest_guide.py", "README.md")
 
