@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tests.unit.backtest.flows import cross_flow, generated
 from tradingflow.cli import app
 from tradingflow.core.errors import InvalidInput
+from tradingflow.py_worker.backtest.report import embedded
 
 runner = CliRunner()
 
@@ -64,6 +65,10 @@ def test_the_report_needs_no_network_and_escapes_what_the_flow_says(candles: Pat
     assert "alert(1)</script>" not in page
     assert 'src="http' not in page
     assert "Plotly.newPlot" in page
+
+
+def test_no_text_of_a_flow_can_end_the_script_it_is_embedded_in() -> None:
+    assert embedded({"label": "</script><!--"}) == '{"label":"\\u003c/script>\\u003c!--"}'
 
 
 def test_the_result_is_json_on_demand(flow: Path, candles: Path) -> None:

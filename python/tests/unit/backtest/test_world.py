@@ -46,6 +46,7 @@ def test_the_tape_shows_closed_candles_only_whatever_the_interval(at: int, inter
     for row in drive(tape.candles(CandleQuery("any", "ETH-BTC", interval, 1000))):
         length = tape.series("ETHBTC", interval).interval_ms
         assert row[0] + length <= now
+        assert row[0] >= candles.open_time[0]  # a longer candle that began before the tape has no true open
         inside = (candles.open_time >= row[0]) & (candles.open_time < row[0] + length)
         assert row[2] == candles.high[inside].max()
         assert row[4] == candles.close[inside][-1]
