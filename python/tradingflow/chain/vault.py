@@ -92,6 +92,13 @@ class VaultContract:
     async def is_paused(self) -> bool:
         return bool(await self._read("paused"))
 
+    async def cooldown_s(self) -> int:
+        """Least seconds between two trades; 0 for none."""
+        return int(await self._read("cooldown"))
+
+    async def wrapped_native(self) -> str:
+        return str(await self._read("wrappedNative"))
+
     async def router_kind(self, router: str) -> int:
         return int(await self._read("routerKind", router))
 

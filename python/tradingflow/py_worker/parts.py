@@ -14,6 +14,7 @@ from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
+from tradingflow.py_worker.preflight.service import Preflight
 from tradingflow.py_worker.runtime.worker import Worker
 from tradingflow.py_worker.scheduler import Scheduler
 
@@ -41,6 +42,7 @@ class Parts:
     scheduler: Scheduler
     worker: Worker
     contract_triggers: ContractTriggers
+    preflight: Preflight
     streams: OpenStreams = field(default_factory=OpenStreams)
 
 

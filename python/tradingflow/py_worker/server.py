@@ -44,6 +44,8 @@ from tradingflow.py_worker.flows.trigger_endpoints import router as trigger_rout
 from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
 from tradingflow.py_worker.onchain_markets import OnChainMarkets
 from tradingflow.py_worker.parts import Parts
+from tradingflow.py_worker.preflight.endpoints import router as preflight_router
+from tradingflow.py_worker.preflight.service import Preflight
 from tradingflow.py_worker.retention import HistoryLimits, Retention
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
@@ -102,6 +104,7 @@ def create_app(
         node_execution_router,
         nodes_router,
         worker_router,
+        preflight_router,
     ):
         app.include_router(router)
     return app
@@ -140,9 +143,11 @@ class _Wiring:
         self._stack.push_async_callback(redis.aclose)
         settlements = Settlements()
         chains = {chain.chain_id: chain for chain in settings.chains}
+        clients = self._chain_clients()
+        markets = OnChainMarkets(clients)
         around = Surroundings(
             clock=self._clock,
-            markets=OnChainMarkets(self._chain_clients()),
+            markets=markets,
             trading=LiveTrading(sessions, chains, settlements),
             http=await self._outbound(),
             secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
@@ -164,7 +169,8 @@ class _Wiring:
             )
         )
         self._readiness.update(_checks(engine, broker, worker))
-        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker, contract_triggers)
+        preflight = Preflight(types, clients, chains, markets)
+        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker, contract_triggers, preflight)
 
     async def _outbound(self) -> GuardedHttp:
         http = GuardedHttp(allowed=self._settings.outbound_allowed)

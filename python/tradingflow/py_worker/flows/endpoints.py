@@ -35,6 +35,7 @@ from tradingflow.py_worker.flows.schemas import (
 from tradingflow.py_worker.flows.service import FlowService
 from tradingflow.py_worker.flows.triggers import judge_trigger
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
+from tradingflow.py_worker.preflight.arming import require_armable
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
@@ -62,13 +63,17 @@ async def validate_flow(request: FlowRequest, user: CurrentUser, parts: TheParts
     return Validation(valid=True, nodes=len(graph.nodes), edges=edges, components=graph.components)
 
 
-@router.post("/execute", responses=error_responses(429))
+@router.post("/execute", responses=error_responses(409, 429))
 async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
-    """Store a flow and let it run from now on. The same `flow_id` again: a new version if the graph changed."""
+    """Store a flow and let it run from now on. The same `flow_id` again: a new version if the graph changed.
+
+    409, and nothing is stored, when its trades would certainly revert: see POST /flows/{flow_id}/preflight.
+    """
     parts.worker.require_room()
     _judge(request, parts)
     flow, schedule = await service.execute(request)
     await parts.contract_triggers.follow(service.session, schedule.trigger)
+    await require_armable(flow, service.session, parts)
     await service.session.commit()
     parts.scheduler.wake()
     return flow_view(flow, schedule)
@@ -143,11 +148,12 @@ async def flow_status(flow: OwnFlow, session: Transaction) -> FlowStatus:
     )
 
 
-@router.post("/{flow_id}/start")
+@router.post("/{flow_id}/start", responses=CONFLICT)
 async def start_flow(flow: OwnFlow, service: Service, parts: TheParts) -> FlowView:
-    """Let a stopped flow run again from now on."""
+    """Let a stopped flow run again from now on; 409 when its trades would certainly revert."""
     schedule = await service.start(flow)
     await parts.contract_triggers.follow(service.session, schedule.trigger)
+    await require_armable(flow, service.session, parts)
     await service.session.commit()
     parts.scheduler.wake()
     return flow_view(flow, schedule)

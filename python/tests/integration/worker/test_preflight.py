@@ -1,0 +1,165 @@
+"""A flow is looked at before it goes live, on a real vault, and not started when its trades would revert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from devstack.anvil import CHAIN_ID, Anvil
+from devstack.executor_world import ONE_QUOTE, World, executor_world
+from devstack.lying_rpc import LyingRpc
+from devstack.vaults import LocalVaults
+from tests.integration.worker.conftest import Client, UserIsToken
+from tradingflow.core.config import WorkerSettings
+from tradingflow.db.models import Signer
+from tradingflow.py_worker.kit.registry import node_types
+from tradingflow.py_worker.server import create_app
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+@pytest.fixture
+async def world(anvil: Anvil, database_url: str) -> AsyncIterator[World]:
+    async with executor_world(anvil, database_url, REPOSITORY) as world:
+        async with world.sessions() as session, session.begin():
+            session.add(Signer(chain_id=CHAIN_ID, address=world.signer.address))
+        yield world
+
+
+@pytest.fixture
+async def rpc(anvil: Anvil) -> AsyncIterator[LyingRpc]:
+    async with LyingRpc(anvil.url, seed=1) as rpc:
+        yield rpc
+
+
+@pytest.fixture
+async def owner(world: World, settings: WorkerSettings, rpc: LyingRpc) -> AsyncIterator[Client]:
+    """The vault's owner at a worker with all node types."""
+    chain = world.client.settings.model_copy(update={"rpc_urls": (rpc.url,)})
+    changed = settings.model_copy(update={"chains": (chain,)})
+    app = create_app(changed, types=node_types(), authenticator=UserIsToken())
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
+            yield Client(http, world.user_id)
+
+
+def swap(world: World, **changes: Any) -> dict[str, Any]:
+    market = world.market
+    config = {
+        "chain_id": CHAIN_ID,
+        "vault": world.vault,
+        "token_in": market.quote_token,
+        "token_out": market.base_token,
+        "fee": market.fee,
+        "amount": "10",
+    }
+    return {"id": "swap", "type": "swap_node", "config": config | changes}
+
+
+async def stored(owner: Client, *nodes: dict[str, Any], cycle_interval: str = "1h", edges: Any = ()) -> Any:
+    """Stores the flow `armed` without starting it; returns its preflight."""
+    body = {"flow_id": "armed", "cycle_interval": cycle_interval, "flow_json": {"nodes": nodes, "edges": list(edges)}}
+    await owner.ok("PUT", "/flows/armed", body)
+    return await owner.ok("POST", "/flows/armed/preflight")
+
+
+async def as_owner(world: World, function: str, *arguments: object) -> None:
+    async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
+        vault = vaults.deployer.at("Vault", world.vault)
+        await vaults.deployer.send(vault.functions[function](*arguments))
+
+
+def codes(report: Any, *, blocking: bool) -> set[str]:
+    return {finding["code"] for finding in report["findings"] if finding["blocks"] == blocking}
+
+
+async def test_a_good_flow_is_ready_and_its_day_is_reckoned(owner: Client, world: World) -> None:
+    await as_owner(world, "setTokenPolicy", world.market.quote_token, True, 20 * ONE_QUOTE, 100 * ONE_QUOTE)
+    report = await stored(owner, swap(world))
+    assert report["ready"], report["findings"]
+    assert report["cycles_a_day"] == 24
+    (trade,) = report["trades"]
+    assert trade["amount_in"] == str(10 * ONE_QUOTE)
+    assert int(trade["amount_out"]) > 0
+    assert 100_000 < trade["gas"] < 400_000
+    (spend,) = report["spend"]
+    assert (spend["worst_case_a_day"], spend["per_day_cap"]) == (str(240 * ONE_QUOTE), str(100 * ONE_QUOTE))
+    assert report["gas"][0]["gas_a_day"] == 24 * trade["gas"]
+    assert codes(report, blocking=False) == {"day_cap_binds", "trades_every_cycle", "unsimulated_nodes"}
+    assert report["unsimulated_nodes"] == ["swap"]
+    assert await world.all_executions() == []
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "code"),
+    [
+        ("pause", (), "trading_paused"),
+        ("revokeOperator", (), "operator_not_ours"),
+        ("setRouter", ("router", 0), "router_not_allowed"),
+        ("setTokenPolicy", ("base", False, 0, 0), "token_not_allowed"),
+        ("setTokenPolicy", ("quote", True, ONE_QUOTE, 100 * ONE_QUOTE), "per_trade_cap_exceeded"),
+    ],
+)
+async def test_a_flow_whose_trade_would_revert_is_not_started(
+    owner: Client, world: World, function: str, arguments: tuple[Any, ...], code: str
+) -> None:
+    market = world.market
+    named = {"router": market.swap_router, "base": market.base_token, "quote": market.quote_token}
+    await as_owner(world, function, *(named.get(a, a) if isinstance(a, str) else a for a in arguments))
+    report = await stored(owner, swap(world))
+    assert not report["ready"]
+    assert codes(report, blocking=True) == {code}
+    refused = await owner.post("/flows/armed/start")
+    assert (refused.status_code, refused.json()["error"]) == (409, "preflight_failed")
+    assert code in refused.json()["detail"]
+    assert (await owner.ok("GET", "/flows/armed"))["status"] == "stopped"
+
+
+async def test_executing_a_flow_that_would_revert_stores_nothing(owner: Client, world: World) -> None:
+    flow = {"nodes": [swap(world, amount="20000")], "edges": []}
+    refused = await owner.post("/flows/execute", {"flow_id": "armed", "cycle_interval": "1h", "flow_json": flow})
+    assert (refused.status_code, refused.json()["error"]) == (409, "preflight_failed")
+    assert "balance_too_low" in refused.json()["detail"]
+    assert (await owner.get("/flows/armed")).status_code == 404
+
+
+async def test_a_vault_that_is_not_the_owners_blocks(owner: Client, world: World) -> None:
+    report = await stored(owner, swap(world, vault=world.market.weth))
+    assert codes(report, blocking=True) == {"unknown_vault"}
+    assert report["spend"] == []
+
+
+async def test_an_amount_another_node_brings_counts_as_the_largest_trade(owner: Client, world: World) -> None:
+    await as_owner(world, "setTokenPolicy", world.market.quote_token, True, 20 * ONE_QUOTE, 9000 * ONE_QUOTE)
+    price = {"id": "price", "type": "dex_price_node", "config": {"chain_id": CHAIN_ID, "pool": world.market.pool}}
+    edge = {"source": "price", "source_handle": "price", "target": "swap", "target_handle": "amount"}
+    report = await stored(owner, price, swap(world), edges=[edge])
+    assert report["ready"], report["findings"]
+    assert report["trades"][0]["amount_in"] is None
+    assert report["spend"][0]["worst_case_a_day"] == str(24 * 20 * ONE_QUOTE)
+
+
+async def test_a_trade_without_an_amount_blocks(owner: Client, world: World) -> None:
+    node = swap(world)
+    del node["config"]["amount"]
+    assert codes(await stored(owner, node), blocking=True) == {"amount_missing"}
+
+
+async def test_a_chain_that_does_not_answer_is_a_503_and_keeps_nobody_from_starting(
+    owner: Client, world: World, rpc: LyingRpc
+) -> None:
+    await stored(owner, swap(world), cycle_interval="0 0 1 1 * UTC")
+    rpc.lies.error_rate = 1.0
+    assert (await owner.post("/flows/armed/preflight")).status_code == 503
+    assert (await owner.ok("POST", "/flows/armed/start"))["status"] == "running"
+
+
+async def test_a_strangers_flow_is_not_there(owner: Client, world: World, add_user: Any) -> None:
+    await stored(owner, swap(world))
+    stranger = Client(owner.http, await add_user())
+    assert (await stranger.post("/flows/armed/preflight")).status_code == 404
