@@ -46,12 +46,20 @@ class World:
         opened.callback(chain.stop)
         chain.start()
         self.rpc_url = chain.url
+        self._chain = chain
         self.deployment = deploy(chain.url, REPOSITORY)
         self.address = engine_address()
         relay = Relay(self.address, chain.port)
         opened.callback(relay.close)
         self.relay_port = relay.port
         self._start_market(opened)
+
+    def chain_pid(self) -> int:
+        """The process that plays the RPC node."""
+        pid = self._chain.pid
+        if pid is None:
+            raise DevstackError("the chain does not run")
+        return pid
 
     def _start_market(self, opened: ExitStack) -> None:
         market_file = self.folder / "market.json"
