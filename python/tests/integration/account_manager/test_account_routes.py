@@ -213,3 +213,17 @@ async def test_an_account_with_running_flows_is_not_deleted(alice: Session, sess
         session.add(Flow(user_id=alice.user_id, flow_id="f", status="running", mode="live", current_version=1))
     answer = await alice.request("DELETE", "/users/me", {"confirm": alice.account.address})
     assert (answer.status_code, answer.json()["error"]) == (409, "account_busy")
+
+
+async def test_the_export_holds_all_that_is_kept_and_no_secret(alice: Session, mallory: Session) -> None:
+    key = await new_key(alice)
+    hook = (await alice.post("/webhooks", {"url": "https://example.com/hook"})).json()
+    await mallory.post("/webhooks", {"url": "https://example.com/other"})
+    answer = await alice.get("/users/me/export")
+    exported = answer.json()
+    assert [k["name"] for k in exported["api_keys"]] == ["bot"]
+    assert [c["target"] for c in exported["channels"]] == ["https://example.com/hook"]
+    assert len(exported["sessions"]) == 1
+    assert exported["contracts"] == []
+    assert key["key"] not in answer.text
+    assert hook["secret"] not in answer.text

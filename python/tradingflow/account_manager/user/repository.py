@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.db.models import (
     ApiKey,
     AuthSession,
+    Base,
     Credential,
     Flow,
     FlowVersion,
@@ -119,6 +120,12 @@ async def credential_holders(session: AsyncSession, user_id: UUID) -> list[UUID]
     """Ids of all sessions and API keys, to be refused from now on."""
     found = [*await session.scalars(select(AuthSession.id).where(AuthSession.user_id == user_id))]
     return [*found, *await session.scalars(select(ApiKey.id).where(ApiKey.user_id == user_id))]
+
+
+async def rows_of(session: AsyncSession, table: type[Base], user_id: UUID) -> list[Any]:
+    """Every row of a table of a user's things, oldest first."""
+    columns = table.__table__.c
+    return list(await session.scalars(select(table).where(columns.user_id == user_id).order_by(columns.created_at)))
 
 
 async def delete_user(session: AsyncSession, user_id: UUID) -> None:

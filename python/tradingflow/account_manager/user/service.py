@@ -16,7 +16,7 @@ from tradingflow.account_manager.user.schemas import CredentialRequest
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
-from tradingflow.db.models import Credential
+from tradingflow.db.models import ApiKey, AuthSession, Base, Credential, NotificationChannel, UserContract
 from tradingflow.db.reads import ReadPool
 
 MAX_EXPORTED_TRADES = 100_000
@@ -88,6 +88,7 @@ async def export_account(session: AsyncSession, reads: ReadPool, principal: Prin
     return {
         "account": account,
         "preferences": preferences.model_dump(mode="json"),
+        **await _kept_about(session, user_id),
         "credentials": [
             {"name": c.name, "created_at": c.created_at} for c in await repository.credentials(session, user_id)
         ],
@@ -120,6 +121,23 @@ async def export_account(session: AsyncSession, reads: ReadPool, principal: Prin
             }
             for t in await repository.trades(session, user_id, MAX_EXPORTED_TRADES)
         ],
+    }
+
+
+async def _kept_about(session: AsyncSession, user_id: UUID) -> dict[str, Any]:
+    """Sign-ins, keys, contracts and channels: every row, with what a person can make use of."""
+    kept: tuple[tuple[str, type[Base], tuple[str, ...]], ...] = (
+        ("sessions", AuthSession, ("wallet_address", "client", "created_at", "last_used_at", "revoked_at")),
+        ("api_keys", ApiKey, ("name", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at")),
+        ("contracts", UserContract, ("chain_id", "address", "name", "kind", "created_at")),
+        ("channels", NotificationChannel, ("kind", "target", "description", "topics", "status", "created_at")),
+    )
+    return {
+        name: [
+            {field: getattr(row, field) for field in fields}
+            for row in await repository.rows_of(session, table, user_id)
+        ]
+        for name, table, fields in kept
     }
 
 
