@@ -38,9 +38,12 @@ async def send_all(owner: Deployer, transactions: list[dict[str, Any]]) -> None:
 async def test_a_vault_is_accepted_with_the_address_the_factory_will_give_it(
     alice: Session, owner: Deployer, market_chain: ChainSettings, sessions: SessionFactory
 ) -> None:
+    estimate = (await alice.post("/evm/vaults/estimate", {"chain_id": CHAIN_ID})).json()
+    assert int(estimate["max_cost"]) == int(estimate["gas"]) * int(estimate["max_fee_per_gas"]) > 0
     answer = await alice.post("/evm/vaults/create", {"chain_id": CHAIN_ID, "request_key": "first"})
     assert answer.status_code == 202, answer.text
     task = answer.json()
+    assert abs(int(task["gas_estimate"]) - int(estimate["gas"])) < 1_000
     assert task["status"] == "queued"
     assert int(task["gas_estimate"]) > 50_000
     async with sessions() as session:

@@ -18,6 +18,8 @@ from tradingflow.account_manager.vault.schemas import (
     CreateVaultRequest,
     DeploymentResponse,
     DepositRequest,
+    EstimateRequest,
+    EstimateResponse,
     OperationResponse,
     OperatorRequest,
     OperatorResponse,
@@ -48,6 +50,12 @@ async def create_vault(
     return AcceptedDeployment(
         **answer.model_dump(by_alias=False) | {"id": answer.task_id}, gas_estimate=accepted.gas_estimate
     )
+
+
+@router.post("/estimate")
+async def estimate_vault(body: EstimateRequest, user: CurrentUser, parts: TheParts, session: Reads) -> EstimateResponse:
+    """What a vault would take to create, before asking for one."""
+    return await service.estimate(session, parts, user, body)
 
 
 @router.get("/tasks/{task_id}")

@@ -31,6 +31,19 @@ class CreateVaultRequest(RequestModel):
     request_key: str | None = Field(default=None, min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")
 
 
+class EstimateRequest(RequestModel):
+    chain_id: ChainId
+    owner_address: EvmAddressField | None = Field(default=None, description="Default: the signed-in wallet")
+
+
+class EstimateResponse(ResponseModel):
+    """What creating a vault takes now. Whoever sends the transaction pays: with `/create`, that is the operator."""
+
+    gas: BaseUnitsText = Field(description="Gas units")
+    max_fee_per_gas: BaseUnitsText = Field(description="Wei: the coming base fee with headroom, and a tip")
+    max_cost: BaseUnitsText = Field(description="Wei: the two multiplied")
+
+
 class DeploymentResponse(ResponseModel):
     """A deployment's progress: queued, signed, broadcast, mined, verified, or failed with its reason."""
 

@@ -18,6 +18,8 @@ from tradingflow.account_manager.user import repository as users
 from tradingflow.account_manager.vault import repository
 from tradingflow.account_manager.vault.schemas import (
     CreateVaultRequest,
+    EstimateRequest,
+    EstimateResponse,
     OperationResponse,
     RouterRule,
     TokenRules,
@@ -25,6 +27,7 @@ from tradingflow.account_manager.vault.schemas import (
 )
 from tradingflow.account_manager.vault.transactions import TransactionBuilder
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.fees import current_fees
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, DependencyUnavailable, Forbidden, NotFound, Refused
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
@@ -75,6 +78,17 @@ async def request_deployment(
         raise Conflict("request_key_used", "this request_key belongs to a deployment with another chain or owner")
     gas = await _estimate_deployment(client, factory, owner, salt) if is_new else None
     return Acceptance(deployment, is_new, gas)
+
+
+async def estimate(
+    session: AsyncSession, parts: Parts, principal: Principal, request: EstimateRequest
+) -> EstimateResponse:
+    """Before anything is asked for. Raises Forbidden for an owner that is not the caller's wallet."""
+    client = parts.chain(request.chain_id)
+    owner = await _own_wallet(session, principal, request.owner_address)
+    salt = vault_salt(principal.user_id, uuid4().hex)
+    gas, fees = await asyncio.gather(_estimate_deployment(client, _factory(client), owner, salt), current_fees(client))
+    return EstimateResponse(gas=gas, max_fee_per_gas=fees.max_fee, max_cost=gas * fees.max_fee)
 
 
 async def _own_wallet(session: AsyncSession, principal: Principal, address: str | None) -> str:
