@@ -21,8 +21,8 @@ from tradingflow.account_manager.job import repository as job_runs
 from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.book import PriceBook
-from tradingflow.account_manager.price.markets import markets_of
 from tradingflow.account_manager.price.refresh import PriceRefresh
+from tradingflow.account_manager.price.sources import markets_of
 from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Relayer

@@ -28,6 +28,7 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, BeforeValidator(_address)]
+ExchangeMarket = Annotated[str, Field(pattern=r"^[a-z0-9]+:[A-Za-z0-9._-]+$")]
 
 
 class ChainSettings(BaseModel):
@@ -35,6 +36,8 @@ class ChainSettings(BaseModel):
 
     `start_block` is where the Monitor begins, `finality_blocks` how deep a reorg may go, `quote_token` what values
     are expressed in. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
+    `exchange_markets` names the market of a token, as `exchange:market` in ccxt's word and the exchange's own
+    (`binance:ETHUSDT`); its quote currency counts as the quote token.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +56,7 @@ class ChainSettings(BaseModel):
     quote_token: Address | None = None
     coingecko_platform: str | None = None
     geckoterminal_network: str | None = None
+    exchange_markets: dict[Address, ExchangeMarket] = {}
 
 
 class PlatformSettings(BaseSettings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation, localcontext
 
 from tradingflow.core.errors import InvalidInput
 
@@ -10,6 +10,8 @@ MAX_UINT256 = 2**256 - 1
 BPS = 10_000
 # 78 digits hold a uint256, 36 more the finest fraction of a token with 36 decimals.
 PRECISION = 120
+# Sums and products of amounts and prices are exact within it.
+EXACT = Context(prec=PRECISION)
 
 
 def parse_base_units(text: str | int) -> int:

@@ -57,6 +57,12 @@ def test_two_sources_of_one_origin_do_not_vouch_for_each_other_when_another_orig
     assert agree([*pools, quote("coingecko", "103")], NOW, MAX_AGE).reason == "sources_differ"
 
 
+def test_one_source_is_never_enough() -> None:
+    alone = [quote("pool_spot", "100", origin="pools")]
+    assert agree(alone, NOW, MAX_AGE).reason == "too_few_sources"
+    assert agree([*alone, quote("pool_mean", None, origin="pools")], NOW, MAX_AGE).reason == "too_few_sources"
+
+
 def test_a_quote_from_a_clock_ahead_of_ours_has_no_negative_age() -> None:
     assert quote("a", "1", age_s=-30).age(NOW) == timedelta(0)
 

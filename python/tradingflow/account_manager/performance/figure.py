@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 
-from tradingflow.core.money import PRECISION
-
-# Sums and products of amounts and prices are exact within it.
-EXACT = Context(prec=PRECISION)
+from tradingflow.core.money import EXACT
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from tradingflow.account_manager.performance.figure import EXACT, Figure, total
+from tradingflow.account_manager.performance.figure import Figure, total
 from tradingflow.account_manager.performance.profit import Movement, Part
 from tradingflow.core.evm import ZERO_ADDRESS
-from tradingflow.core.money import to_human
+from tradingflow.core.money import EXACT, to_human
 
 NATIVE_DECIMALS = 18
 PENDING = "price_pending"

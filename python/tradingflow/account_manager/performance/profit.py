@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
-from tradingflow.account_manager.performance.figure import EXACT, ZERO, Figure, total
+from tradingflow.account_manager.performance.figure import ZERO, Figure, total
+from tradingflow.core.money import EXACT
 
 COST_QUANTUM = Decimal("1e-36")
 

@@ -17,7 +17,6 @@ from urllib.parse import quote, urlencode
 
 from tradingflow.account_manager.price.agreement import Quote
 from tradingflow.core.clock import Clock
-from tradingflow.core.config import ChainSettings, ExecutorSettings
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.outbound.client import HttpResponse
@@ -110,21 +109,6 @@ class GeckoTerminal:
         for address, said in prices.items():
             if (price := positive(said)) is not None:
                 yield read_address(self.name, address), Dollars(price, self._clock.now())
-
-
-def markets_of(settings: ExecutorSettings, http: Http, clock: Clock) -> dict[int, list[Market]]:
-    """The markets each chain's settings name."""
-    return {chain.chain_id: list(_markets_of_chain(settings, chain, http, clock)) for chain in settings.chains}
-
-
-def _markets_of_chain(settings: ExecutorSettings, chain: ChainSettings, http: Http, clock: Clock) -> Iterator[Market]:
-    if chain.quote_token is None:
-        return
-    key = settings.coingecko_api_key.get_secret_value() if settings.coingecko_api_key else None
-    if chain.coingecko_platform:
-        yield CoinGecko(http, settings.coingecko_url, chain.coingecko_platform, chain.quote_token, clock, key)
-    if chain.geckoterminal_network:
-        yield GeckoTerminal(http, settings.geckoterminal_url, chain.geckoterminal_network, chain.quote_token, clock)
 
 
 async def ask_json(http: Http, name: str, url: str, headers: dict[str, str]) -> Any:

@@ -1,0 +1,76 @@
+"""What one exchange says tokens cost, through ccxt: the middle of its best bid and ask, in its own digits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from tradingflow.account_manager.price.agreement import Quote
+from tradingflow.account_manager.price.markets import malformed, positive
+from tradingflow.core.clock import Clock
+from tradingflow.core.errors import DependencyUnavailable, TradingFlowError
+from tradingflow.core.logging import get_logger
+from tradingflow.core.money import EXACT
+from tradingflow.outbound.client import HttpResponse
+from tradingflow.outbound.exchanges import Http, know_market, open_exchange
+
+log = get_logger(__name__)
+
+
+class Exchange:
+    """`markets` maps tokens to the exchange's own ids of their markets, whose quote currency is the quote token."""
+
+    def __init__(self, name: str, http: Http, markets: Mapping[str, str], clock: Clock) -> None:
+        self.name = name
+        self._http = http
+        self._markets = markets
+        self._clock = clock
+
+    async def quotes(self, tokens: Sequence[str]) -> dict[str, Quote]:
+        """Of the tokens that have a market. One market that fails leaves the others to speak."""
+        wanted = [token for token in tokens if token in self._markets]
+        found = await asyncio.gather(*(self._quote(self._markets[token]) for token in wanted))
+        return {token: quote for token, quote in zip(wanted, found, strict=True) if quote is not None}
+
+    async def _quote(self, market_id: str) -> Quote | None:
+        try:
+            return self._read(await self._ticker(market_id))
+        except TradingFlowError as error:
+            log.warning("market not quoted", exchange=self.name, market=market_id, code=error.code)
+            return None
+
+    async def _ticker(self, market_id: str) -> dict[str, Any]:
+        exchange = open_exchange(self.name, self._http, _accept)
+        exchange.number = str  # ccxt's own switch against floats
+        try:
+            ticker: dict[str, Any] = await exchange.fetch_ticker(know_market(exchange, market_id))
+            return ticker
+        except TradingFlowError:
+            raise
+        except Exception as error:  # the edge: whatever ccxt makes of an answer it did not expect
+            detail = f"{self.name} failed: {type(error).__name__}"
+            raise DependencyUnavailable("market_unavailable", detail) from error
+        finally:
+            await exchange.close()
+
+    def _read(self, ticker: Mapping[str, Any]) -> Quote:
+        bid, ask = positive(ticker.get("bid")), positive(ticker.get("ask"))
+        price = EXACT.divide(EXACT.add(bid, ask), Decimal(2)) if bid and ask else positive(ticker.get("last"))
+        if price is None:
+            raise malformed(self.name)
+        return Quote(self.name, self.name, price, self._moment(ticker.get("timestamp")))
+
+    def _moment(self, unix_ms: Any) -> datetime:
+        """The exchange's own time of the ticker; some name none, and answer with what is true now."""
+        now = self._clock.now()
+        if not isinstance(unix_ms, int) or isinstance(unix_ms, bool):
+            return now
+        return min(datetime.fromtimestamp(max(unix_ms, 0) / 1000, UTC), now)
+
+
+def _accept(response: HttpResponse, name: str) -> None:
+    if response.status != 200:
+        raise DependencyUnavailable("market_unavailable", f"{name} answers {response.status}")
