@@ -34,7 +34,7 @@ class BlockPricing:
         quote_token = self.chains[vault.chain_id].settings.quote_token
         async with self.sessions() as session:
             events = await repository.events_of(session, vault.chain_id, vault.address)
-            known = await repository.block_prices(session, vault.chain_id, {event.block_hash for event in events})
+            known = await repository.block_prices(session, vault.chain_id, vault.address)
         async with self.sessions() as session, session.begin():
             met = {part.token for event in events for part in event.parts()} - {ZERO_ADDRESS}
             await self.tokens.ensure(session, vault.chain_id, sorted(met))

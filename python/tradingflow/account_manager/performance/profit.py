@@ -87,6 +87,7 @@ class Books:
     def __init__(self, *, opens_at_worth: bool = False) -> None:
         self._opens_at_worth = opens_at_worth
         self._lots: dict[str, deque[_Lot]] = defaultdict(deque)
+        self._amounts: dict[str, int] = defaultdict(int)
         self._realised: list[Figure] = []
         self._deposited: list[Figure] = []
         self._withdrawn: list[Figure] = []
@@ -102,13 +103,14 @@ class Books:
         if movement.come is not None:
             if movement.come.amount:
                 self._lots[movement.come.token].append(_Lot(movement.come.amount, movement.worth))
+                self._amounts[movement.come.token] += movement.come.amount
             if movement.gone is None:
                 self._deposited.append(movement.worth)
         return realised
 
     def amount(self, token: str) -> int:
         """Base units of a token in the books."""
-        return sum(lot.amount for lot in self._lots[token])
+        return self._amounts[token]
 
     def tokens(self) -> list[str]:
         """Those of which something is left."""
@@ -128,6 +130,7 @@ class Books:
             amount = min(missing, lots[0].amount)
             costs.append(lots[0].take(amount))
             missing -= amount
+            self._amounts[gone.token] -= amount
             if not lots[0].amount:
                 lots.popleft()
         if missing:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,10 +36,14 @@ async def events_of(session: AsyncSession, chain_id: int, vault: str) -> list[Va
     """Deposits, withdrawals and trades of a vault, oldest first."""
     statement = (
         select(ContractEvent)
-        .where(ContractEvent.chain_id == chain_id, ContractEvent.address == vault, ContractEvent.name.in_(NAMES))
+        .where(*_of_vault(chain_id, vault))
         .order_by(ContractEvent.block_number, ContractEvent.log_index)
     )
     return [_event(row) for row in await session.scalars(statement)]
+
+
+def _of_vault(chain_id: int, vault: str) -> tuple[ColumnElement[bool], ...]:
+    return ContractEvent.chain_id == chain_id, ContractEvent.address == vault, ContractEvent.name.in_(NAMES)
 
 
 def _event(row: ContractEvent) -> VaultEvent:
@@ -76,10 +80,13 @@ async def is_history_complete(session: AsyncSession, chain_id: int, vault: str) 
     return contract is not None and contract.live_from is not None and contract.history_next is None
 
 
-async def block_prices(
-    session: AsyncSession, chain_id: int, block_hashes: Collection[str]
-) -> dict[tuple[str, str], Figure]:
-    statement = select(BlockPrice).where(BlockPrice.chain_id == chain_id, BlockPrice.block_hash.in_(block_hashes))
+async def block_prices(session: AsyncSession, chain_id: int, vault: str) -> dict[tuple[str, str], Figure]:
+    """By block hash and token, of the blocks of a vault's events.
+
+    A subquery names them: a statement takes 32,767 values at most.
+    """
+    blocks = select(ContractEvent.block_hash).where(*_of_vault(chain_id, vault))
+    statement = select(BlockPrice).where(BlockPrice.chain_id == chain_id, BlockPrice.block_hash.in_(blocks))
     return {(row.block_hash, row.token): Figure(row.price, row.reason) for row in await session.scalars(statement)}
 
 
@@ -93,10 +100,11 @@ async def decimals_of(session: AsyncSession, chain_id: int, tokens: Iterable[str
     return {row.address: row.decimals for row in await session.execute(statement)}
 
 
-async def gas_of(session: AsyncSession, chain_id: int, hashes: Collection[str]) -> dict[str, int]:
-    """Wei paid by those of the transactions that we sent."""
+async def gas_of(session: AsyncSession, chain_id: int, vault: str) -> dict[str, int]:
+    """Wei paid, by transaction hash, of the vault's events whose transactions we sent."""
+    sent = select(ContractEvent.transaction_hash).where(*_of_vault(chain_id, vault))
     statement = select(Transaction.hash, Transaction.gas_used, Transaction.effective_gas_price).where(
-        Transaction.chain_id == chain_id, Transaction.hash.in_(hashes), Transaction.gas_used.is_not(None)
+        Transaction.chain_id == chain_id, Transaction.hash.in_(sent), Transaction.gas_used.is_not(None)
     )
     rows = (await session.execute(statement)).all()
     return {hash_: used * price for hash_, used, price in rows if used is not None and price is not None}

@@ -50,11 +50,11 @@ async def _looks(
 async def _reporter(reads: AsyncSession, parts: Parts, vault: Vault, events: list[VaultEvent]) -> tuple[Reporter, bool]:
     """Also whether a price is still to be found."""
     chain_id, quote_token = vault.chain_id, parts.settings.chain(vault.chain_id).quote_token
-    prices = await repository.block_prices(reads, chain_id, {event.block_hash for event in events})
+    prices = await repository.block_prices(reads, chain_id, vault.address)
     tokens = {part.token for event in events for part in event.parts()}
     decimals = await repository.decimals_of(reads, chain_id, tokens)
-    hashes = {event.transaction_hash for event in events if event.is_trade}
-    reporter = Reporter(Valuer(quote_token, decimals, prices), await repository.gas_of(reads, chain_id, hashes))
+    gas = await repository.gas_of(reads, chain_id, vault.address)
+    reporter = Reporter(Valuer(quote_token, decimals, prices), gas)
     is_pending = any((block, token) not in prices for _, block, token in wanted_prices(events, quote_token))
     return reporter, is_pending
 
