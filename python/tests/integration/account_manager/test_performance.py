@@ -86,10 +86,18 @@ class Life:
         """What the events say the vault has, it really has."""
         await self.owner.send(self.owner.at("TestToken", token).functions.mint(self.vault, amount))
 
-    async def followed(self) -> None:
+    async def followed(self, *, past_read_to: int = 5) -> None:
+        """From block 5 on, its past since block 1 read up to `past_read_to`."""
         async with self.sessions.begin() as session:
-            session.add(
-                MonitoredContract(chain_id=CHAIN_ID, address=self.vault, kind="vault", from_block=1, live_from=1)
+            await session.merge(
+                MonitoredContract(
+                    chain_id=CHAIN_ID,
+                    address=self.vault,
+                    kind="vault",
+                    from_block=1,
+                    live_from=5,
+                    history_next=past_read_to,
+                )
             )
 
     async def priced(self) -> int:
@@ -204,9 +212,13 @@ async def test_a_vault_that_holds_less_than_its_events_say_has_no_known_profit(l
     assert found["reasons"]["left"].startswith("balance_short")
 
 
-async def test_a_vault_nobody_follows_says_so_for_every_number(life: Life) -> None:
+async def test_a_vault_whose_past_is_not_stored_whole_says_so_for_every_number(life: Life) -> None:
     await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
-    found = await life.performance()
-    assert found["profit"] is None
-    assert set(found["reasons"]) >= {"profit", "realised", "time_weighted_return", "max_drawdown"}
-    assert all(reason.startswith("history_incomplete") for reason in found["reasons"].values())
+    nobody_follows_it = await life.performance()
+    await life.followed(past_read_to=4)
+    for found in (nobody_follows_it, await life.performance()):
+        assert found["profit"] is None
+        assert set(found["reasons"]) >= {"profit", "realised", "time_weighted_return", "max_drawdown"}
+        assert all(reason.startswith("history_incomplete") for reason in found["reasons"].values())
+    await life.followed(past_read_to=5)
+    assert (await life.performance())["block_number"] is not None

@@ -72,12 +72,11 @@ async def next_block(session: AsyncSession, chain_id: int) -> int | None:
 
 
 async def is_history_complete(session: AsyncSession, chain_id: int, vault: str) -> bool:
-    """Whether every event of the vault up to the cursor is stored."""
-    statement = select(MonitoredContract).where(
+    """Whether every event of the vault up to the cursor is stored: it is followed, and its past has been read."""
+    statement = select(MonitoredContract.history_next >= MonitoredContract.live_from).where(
         MonitoredContract.chain_id == chain_id, MonitoredContract.address == vault
     )
-    contract = await session.scalar(statement)
-    return contract is not None and contract.live_from is not None and contract.history_next is None
+    return bool(await session.scalar(statement))
 
 
 async def block_prices(session: AsyncSession, chain_id: int, vault: str) -> dict[tuple[str, str], Figure]:
