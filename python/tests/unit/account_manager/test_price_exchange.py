@@ -51,11 +51,6 @@ async def test_the_middle_of_bid_and_ask_is_exact_and_as_old_as_the_exchange_say
     assert http.asked == ["https://api.binance.com/api/v3/ticker/24hr?symbol=ETHUSDT"]
 
 
-async def test_without_both_sides_the_last_price_counts() -> None:
-    http = Binance({"ETHUSDT": (200, json.dumps(ticker("ETHUSDT", bidPrice="0.00")).encode())})
-    assert (await exchange(http).quotes([WETH]))[WETH].price == Decimal("3000.3")
-
-
 async def test_a_market_that_fails_leaves_the_others_to_speak() -> None:
     good = (200, json.dumps(ticker("ETHUSDT")).encode())
     for bad in (
@@ -63,7 +58,9 @@ async def test_a_market_that_fails_leaves_the_others_to_speak() -> None:
         (429, b'{"code":-1003,"msg":"Too many requests."}'),
         (503, b"<html>"),
         (200, b"<html>"),
-        (200, json.dumps(ticker("FOOUSDT", bidPrice="0", lastPrice="0")).encode()),
+        (200, json.dumps(ticker("FOOUSDT", bidPrice="0")).encode()),
+        (200, json.dumps(ticker("FOOUSDT", bidPrice="2900")).encode()),
+        (200, json.dumps(ticker("FOOUSDT", bidPrice="3001")).encode()),
     ):
         found = await exchange(Binance({"ETHUSDT": good, "FOOUSDT": bad})).quotes([WETH, OTHER])
         assert set(found) == {WETH}, bad

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from tradingflow.account_manager.price.agreement import Quote
-from tradingflow.account_manager.price.markets import malformed, positive
+from tradingflow.account_manager.price.agreement import MAX_SPREAD, Quote
+from tradingflow.account_manager.price.markets import positive
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, TradingFlowError
 from tradingflow.core.logging import get_logger
@@ -57,11 +57,13 @@ class Exchange:
             await exchange.close()
 
     def _read(self, ticker: Mapping[str, Any]) -> Quote:
+        """ccxt makes up a last price where there is none; what is bid and asked it leaves alone."""
         bid, ask = positive(ticker.get("bid")), positive(ticker.get("ask"))
-        price = EXACT.divide(EXACT.add(bid, ask), Decimal(2)) if bid and ask else positive(ticker.get("last"))
-        if price is None:
-            raise malformed(self.name)
-        return Quote(self.name, self.name, price, self._moment(ticker.get("timestamp")))
+        if bid is None or ask is None or not Decimal(0) <= EXACT.subtract(ask, bid) <= EXACT.multiply(MAX_SPREAD, bid):
+            detail = f"{self.name} has no bid and ask within {MAX_SPREAD:%} of each other"
+            raise DependencyUnavailable("market_thin", detail)
+        middle = EXACT.divide(EXACT.add(bid, ask), Decimal(2))
+        return Quote(self.name, self.name, middle, self._moment(ticker.get("timestamp")))
 
     def _moment(self, unix_ms: Any) -> datetime:
         """The exchange's own time of the ticker; some name none, and answer with what is true now."""
