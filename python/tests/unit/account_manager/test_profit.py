@@ -145,6 +145,12 @@ def test_a_total_loss_is_minus_one_hundred_percent() -> None:
     assert (found.time_weighted, found.max_drawdown) == (worth(-1), worth(1))
 
 
+def test_a_growth_beyond_all_prices_is_told_as_such() -> None:
+    steps = [Point(worth(10**60), worth(-(10**60) + 1)) for _ in range(3)]
+    found = returns([look(0, 1), *steps]).time_weighted
+    assert (found.value, found.reason) == (None, "out_of_range: prices this far apart are no prices")
+
+
 money = st.integers(min_value=1, max_value=10**9)
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 
 from tradingflow.account_manager.performance.figure import Figure
+from tradingflow.core.money import EXACT
 
 # Far more than a ratio of money is worth, so that thousands of factors leave no trace of rounding.
 _CONTEXT = Context(prec=60)
 RATIO_DIGITS = Decimal("1e-18")
+LARGEST_RATIO_DIGITS = 100
 
 
 @dataclass(frozen=True)
@@ -64,4 +66,6 @@ def _factors(points: Iterable[Point]) -> Iterator[Figure]:
 
 
 def _ratio(value: Decimal) -> Figure:
-    return Figure(value.quantize(RATIO_DIGITS, context=_CONTEXT))
+    if value.adjusted() >= LARGEST_RATIO_DIGITS:
+        return Figure.unknown("out_of_range: prices this far apart are no prices")
+    return Figure(value.quantize(RATIO_DIGITS, context=EXACT))
