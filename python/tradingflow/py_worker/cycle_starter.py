@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.ids import cycle_partition
-from tradingflow.db.models import Cycle
+from tradingflow.db.models import Cycle, Flow
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.messages import CycleStarted, encode
 from tradingflow.messaging.topology import CYCLES, partition_queue
@@ -37,6 +38,9 @@ async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], parti
     """Open those that are not open yet; returns which. The messages leave when the transaction commits."""
     if not starts:
         return set()
+    modes = dict(
+        (await session.execute(select(Flow.id, Flow.mode).where(Flow.id.in_({s.flow_pk for s in starts})))).all()
+    )
     rows = [
         {
             "flow_pk": s.flow_pk,
@@ -45,6 +49,7 @@ async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], parti
             "fire_time": s.fire_time,
             "trigger": s.trigger,
             "trigger_data": s.trigger_data,
+            "mode": modes[s.flow_pk],
             "status": "running",
         }
         for s in starts

@@ -9,12 +9,15 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
+from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.preflight.service import Preflight
+from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.worker import Worker
 from tradingflow.py_worker.scheduler import Scheduler
 
@@ -37,6 +40,9 @@ class Parts:
     settings: WorkerSettings
     clock: Clock
     sessions: SessionFactory
+    chains: Mapping[int, ChainClient]
+    types: Mapping[str, AnyNode]
+    around: Surroundings
     specs: Mapping[str, NodeSpec]
     catalog: list[dict[str, Any]]
     scheduler: Scheduler

@@ -43,9 +43,12 @@ from tradingflow.py_worker.flows.trigger_endpoints import hooks_router
 from tradingflow.py_worker.flows.trigger_endpoints import router as trigger_router
 from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
 from tradingflow.py_worker.onchain_markets import OnChainMarkets
+from tradingflow.py_worker.paper.endpoints import router as paper_router
+from tradingflow.py_worker.paper.trading import PaperTrading
 from tradingflow.py_worker.parts import Parts
 from tradingflow.py_worker.preflight.endpoints import router as preflight_router
 from tradingflow.py_worker.preflight.service import Preflight
+from tradingflow.py_worker.replay.endpoints import router as replay_router
 from tradingflow.py_worker.retention import HistoryLimits, Retention
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
@@ -105,6 +108,8 @@ def create_app(
         nodes_router,
         worker_router,
         preflight_router,
+        paper_router,
+        replay_router,
     ):
         app.include_router(router)
     return app
@@ -149,6 +154,7 @@ class _Wiring:
             clock=self._clock,
             markets=markets,
             trading=LiveTrading(sessions, chains, settlements),
+            paper=PaperTrading(sessions, clients, self._clock),
             http=await self._outbound(),
             secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
             code=await self._sandbox(),
@@ -170,7 +176,20 @@ class _Wiring:
         )
         self._readiness.update(_checks(engine, broker, worker))
         preflight = Preflight(types, clients, chains, markets)
-        return Parts(settings, self._clock, sessions, specs, catalog(), scheduler, worker, contract_triggers, preflight)
+        return Parts(
+            settings,
+            self._clock,
+            sessions,
+            clients,
+            types,
+            around,
+            specs,
+            catalog(),
+            scheduler,
+            worker,
+            contract_triggers,
+            preflight,
+        )
 
     async def _outbound(self) -> GuardedHttp:
         http = GuardedHttp(allowed=self._settings.outbound_allowed)

@@ -42,6 +42,7 @@ from tradingflow.db.models.notification import (
 )
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.models.portfolio import BlockPrice, PricePoint, VaultValuation
+from tradingflow.db.models.simulation import JournalEntry, PaperTrade, PaperVault, ShadowDivergence
 from tradingflow.db.models.token import Token
 from tradingflow.db.models.trade import Signer, Trade, Transaction, VaultSpend
 from tradingflow.db.models.vault import Vault, VaultDeployment
@@ -66,6 +67,7 @@ __all__ = [
     "FlowLog",
     "FlowVersion",
     "JobRun",
+    "JournalEntry",
     "MonitoredContract",
     "NodeStateEntry",
     "NodeTask",
@@ -73,10 +75,13 @@ __all__ = [
     "NotificationCursor",
     "NotificationDelivery",
     "OutboxMessage",
+    "PaperTrade",
+    "PaperVault",
     "Plan",
     "PricePoint",
     "RefreshToken",
     "Schedule",
+    "ShadowDivergence",
     "Signer",
     "Token",
     "Trade",

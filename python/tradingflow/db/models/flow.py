@@ -50,6 +50,8 @@ class Flow(Base):
     flow_id: Mapped[str]
     status: Mapped[str]
     mode: Mapped[str] = mapped_column(default="live")
+    shadow_bound_bps: Mapped[int | None] = mapped_column(Integer)
+    """Live cycles also run on paper, and a fill further apart than this is an alarm; NULL: they do not."""
     current_version: Mapped[int] = mapped_column(Integer)
     paused_nodes: Mapped[list[str]] = mapped_column(ARRAY(String), default=list, server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
@@ -106,6 +108,7 @@ class Cycle(Base):
         ),
         UniqueConstraint("flow_pk", "fire_time"),
         CheckConstraint(one_of("status", CYCLE_STATUSES), name="status"),
+        CheckConstraint(one_of("mode", MODES), name="mode"),
         Index("ix_cycles_open", "flow_pk", postgresql_where="status = 'running'"),
         Index("ix_cycles_failed", "finished_at", postgresql_where="status = 'failed'"),
     )
@@ -116,9 +119,12 @@ class Cycle(Base):
     fire_time: Mapped[datetime]
     trigger: Mapped[str] = mapped_column(default="interval")
     trigger_data: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    mode: Mapped[str] = mapped_column(default="live", server_default="live")
+    """The flow's mode when the cycle was opened: a cycle never changes from paper to live on its way."""
     status: Mapped[str]
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
+    shadowed_at: Mapped[datetime | None]
 
 
 class NodeTask(Base):

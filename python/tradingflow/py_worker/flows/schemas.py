@@ -92,7 +92,18 @@ class FlowRequest(BaseModel):
         description="`nodes`: {id, type, config}, types as in GET /nodes/types; `edges`: {source, source_handle, "
         "target, target_handle}, also in camel case. The visual editor's format is taken as it is saved"
     )
-    mode: Literal["live"] = Field("live", description="`live` trades on chain")
+    mode: Literal["live", "paper"] = Field(
+        "live",
+        description="`live` trades on chain; `paper` against vaults that exist in PostgreSQL only, with live markets "
+        "and the same rules. Counts from the next cycle on",
+    )
+    shadow_bound_bps: int | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Also run each live cycle on paper, and raise an alarm when a fill differs by more hundredths of a "
+        "percent, or a decision at all; null: do not",
+    )
     overlap: Overlap = Field("skip", description="What a fire time does while the cycle before is still open")
     misfire: Misfire = Field("once", description="What becomes of fire times missed while no worker was there")
 
@@ -115,6 +126,7 @@ class FlowView(BaseModel):
     flow_id: str
     status: str
     mode: str
+    shadow_bound_bps: int | None
     version: int
     cycle_interval: str | None
     trigger: dict[str, Any]
@@ -134,6 +146,7 @@ class CycleView(BaseModel):
     cycle: int
     version: int
     trigger: str
+    mode: str
     status: str
     fire_time: datetime
     started_at: datetime

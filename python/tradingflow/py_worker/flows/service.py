@@ -46,6 +46,7 @@ class FlowService:
         await self._revise(flow, request.flow_json)
         flow.mode = request.mode
         self._revise_schedule(flow, schedule, request)
+        flow.shadow_bound_bps = request.shadow_bound_bps
         schedule.overlap = request.overlap
         schedule.misfire = request.misfire
         await self.session.flush()

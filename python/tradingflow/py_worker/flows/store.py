@@ -10,7 +10,7 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import NotFound
-from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, NodeTask, Schedule, Trade
+from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, JournalEntry, NodeTask, Schedule, Trade
 
 
 async def find_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow | None:
@@ -61,6 +61,12 @@ async def get_cycle(session: AsyncSession, flow: Flow, cycle: int, *, lock: bool
     if found is None:
         raise NotFound("cycle", cycle)
     return found
+
+
+async def journal(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[JournalEntry]:
+    """What came in from outside in a cycle, by node."""
+    statement = select(JournalEntry).where(JournalEntry.flow_pk == flow.id, JournalEntry.cycle == cycle)
+    return (await session.scalars(statement.order_by(JournalEntry.node_id))).all()
 
 
 async def node_tasks(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[NodeTask]:

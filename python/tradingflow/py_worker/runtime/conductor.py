@@ -308,7 +308,8 @@ class Conductor:
 
         node = live.graph.nodes[index]
         outputs = ended.outputs.decode()
-        self._committer.add(TaskRecord(live.key, node.id, ended.outcome, outputs, settle, ended.logs, ended.state))
+        record = TaskRecord(live.key, node.id, ended.outcome, outputs, settle, ended.logs, ended.state, ended.journal)
+        self._committer.add(record)
 
     def _end(self, live: LiveCycle, deliveries: Sequence[Delivery]) -> None:
         if live.is_ending:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from tradingflow.py_worker.kit import (
     Trigger,
 )
 from tradingflow.py_worker.kit.exchanges import ExchangeCandles
+from tradingflow.py_worker.runtime.journal import Journal
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.records import LogLine
 
@@ -47,6 +48,12 @@ class Trading(Protocol):
     def gateway(self, live: LiveCycle, node_id: str, markets: MarketData) -> TradeGateway: ...
 
 
+class PaperTrading(Trading, Protocol):
+    """Trading on paper: its vaults hold what they hold on paper, everything else is the live market."""
+
+    def markets(self, live: LiveCycle, markets: MarketData) -> MarketData: ...
+
+
 class Owned(Protocol[Part_co]):
     """A part of which each user has their own."""
 
@@ -60,6 +67,7 @@ class Surroundings:
     clock: Clock
     markets: MarketData
     trading: Trading | None = None
+    paper: PaperTrading | None = None
     http: HttpClient | None = None
     secrets: Owned[Secrets] | None = None
     code: Owned[CodeRunner] | None = None
@@ -146,6 +154,7 @@ class RunRecorder:
 
     log: CollectedLog
     state: BufferedState
+    journal: Journal = field(default_factory=Journal)
 
 
 class RunContext:
@@ -189,6 +198,9 @@ class RunContext:
 
     @property
     def markets(self) -> MarketData:
+        paper = self._around.paper
+        if self.mode == "paper" and paper is not None:
+            return paper.markets(self._live, self._around.markets)
         return self._around.markets
 
     @property
@@ -197,7 +209,7 @@ class RunContext:
 
     @property
     def trades(self) -> TradeGateway:
-        trading = self._around.trading
+        trading = self._around.paper if self.mode == "paper" else self._around.trading
         gateway = trading.gateway(self._live, self.node_id, self._around.markets) if trading else None
         return cast("TradeGateway", self._gated(gateway, "trading"))
 

@@ -24,6 +24,14 @@ class LogLine:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class JournalText:
+    """What a node task took in from outside, as a JSON list; `is_cut` when more came in than is kept."""
+
+    entries: str
+    is_cut: bool
+
+
 @dataclass(slots=True)
 class TaskRecord:
     """The end of one node task, to be committed. `outputs` is `outcome.outputs` as JSON text.
@@ -38,6 +46,7 @@ class TaskRecord:
     settle: Callable[[bool], None]
     logs: list[LogLine] = field(default_factory=list)
     state: Mapping[str, Any] = field(default_factory=dict)
+    journal: JournalText | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -15,7 +15,7 @@ from tradingflow.core.logging import get_logger
 from tradingflow.py_worker.engine.cycle import Outcome, inputs_of
 from tradingflow.py_worker.engine.graph import GraphNode
 from tradingflow.py_worker.engine.spec import ERROR_HANDLE
-from tradingflow.py_worker.kit import Incoming, Json
+from tradingflow.py_worker.kit import Incoming, Json, NodeContext
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.runtime.context import (
     BufferedState,
@@ -24,8 +24,9 @@ from tradingflow.py_worker.runtime.context import (
     RunRecorder,
     Surroundings,
 )
+from tradingflow.py_worker.runtime.journal import Journal, JournalingContext
 from tradingflow.py_worker.runtime.live import LiveCycle
-from tradingflow.py_worker.runtime.records import LogLine
+from tradingflow.py_worker.runtime.records import JournalText, LogLine
 from tradingflow.py_worker.runtime.store import CycleStore
 
 log = get_logger(__name__)
@@ -44,14 +45,36 @@ class Ended:
     outputs: bytes
     logs: list[LogLine]
     state: Mapping[str, Json] = field(default_factory=dict)
+    journal: JournalText | None = None
 
 
-class _Failure(Exception):
+class NodeFailure(Exception):
+    """Why a node task failed, in the words its owner reads."""
+
     def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
         super().__init__(code)
         self.code = code
         self.detail = detail
         self.retryable = retryable
+
+
+async def execute_node(
+    node_type: AnyNode, context: NodeContext, node: GraphNode, inputs: Mapping[str, Json]
+) -> dict[str, Json]:
+    """One attempt at a node: the signals it sends. Raises NodeFailure for whatever goes wrong in it."""
+    try:
+        async with asyncio.timeout(node.policy.timeout_s):
+            outputs = await node_type.execute(context, node.config, inputs)
+        return outputs.signals()
+    except TimeoutError as error:
+        raise NodeFailure("timeout", f"did not end within {node.policy.timeout_s:g} s") from error
+    except InvalidInput as error:
+        raise NodeFailure(error.code, error.detail, retryable=False) from error
+    except TradingFlowError as error:
+        raise NodeFailure(error.code, error.detail) from error
+    except Exception as error:  # the engine's edge: user-supplied and third-party nodes end here, not the worker
+        log.exception("node defect", node_type=node.type, flow_id=context.flow_id, node_id=node.id)
+        raise NodeFailure("node_defect", f"the node broke with {type(error).__name__}") from error
 
 
 class NodeRunner:
@@ -68,17 +91,17 @@ class NodeRunner:
         incoming = [
             Incoming(live.graph.nodes[a.source].id, a.source_handle, a.target_handle, a.value) for a in arrivals
         ]
-        journal = CollectedLog(self._around.clock, "node")
+        told = CollectedLog(self._around.clock, "node")
         attempt = 1
         while True:
-            recorder = RunRecorder(journal, BufferedState(lambda key: self._read_state(live, node, key)))
+            recorder = RunRecorder(told, BufferedState(lambda key: self._read_state(live, node, key)), Journal())
             try:
                 outputs = await self._attempt(live, node, inputs, incoming, recorder)
                 return self._completed(outputs, attempt, started_at, recorder)
-            except _Failure as failure:
-                journal.add("ERROR", f"{failure.code}: {failure.detail}", {"attempt": attempt})
+            except NodeFailure as failure:
+                told.add("ERROR", f"{failure.code}: {failure.detail}", {"attempt": attempt})
                 if attempt >= node.policy.retry.max_attempts or not failure.retryable:
-                    return self._failed(node, failure, attempt, started_at, journal)
+                    return self._failed(node, failure, attempt, started_at, recorder)
             await asyncio.sleep(node.policy.retry.pause_s(attempt))
             attempt += 1
 
@@ -91,46 +114,35 @@ class NodeRunner:
         recorder: RunRecorder,
     ) -> dict[str, Json]:
         context = RunContext(self._around, live, node.index, incoming, recorder)
-        try:
-            async with asyncio.timeout(node.policy.timeout_s):
-                outputs = await self._types[node.type].execute(context, node.config, inputs)
-            return outputs.signals()
-        except TimeoutError as error:
-            raise _Failure("timeout", f"did not end within {node.policy.timeout_s:g} s") from error
-        except InvalidInput as error:
-            raise _Failure(error.code, error.detail, retryable=False) from error
-        except TradingFlowError as error:
-            raise _Failure(error.code, error.detail) from error
-        except Exception as error:  # the engine's edge: user-supplied and third-party nodes end here, not the worker
-            log.exception("node defect", node_type=node.type, flow_id=live.flow_id, node_id=node.id)
-            raise _Failure("node_defect", f"the node broke with {type(error).__name__}") from error
+        journaled = cast("NodeContext", JournalingContext(context, recorder.journal))
+        return await execute_node(self._types[node.type], journaled, node, inputs)
 
     def _completed(self, outputs: dict[str, Json], attempt: int, started_at: datetime, recorder: RunRecorder) -> Ended:
-        encoded = _encoded(outputs)
-        _encoded(recorder.state.writes)
+        encoded = encoded_json(outputs)
+        encoded_json(recorder.state.writes)
         outcome = Outcome("completed", outputs, None, attempt, started_at, self._around.clock.now())
-        return Ended(outcome, encoded, recorder.log.lines(), recorder.state.writes)
+        return Ended(outcome, encoded, recorder.log.lines(), recorder.state.writes, recorder.journal.text())
 
     def _failed(
-        self, node: GraphNode, failure: _Failure, attempt: int, started_at: datetime, journal: CollectedLog
+        self, node: GraphNode, failure: NodeFailure, attempt: int, started_at: datetime, recorder: RunRecorder
     ) -> Ended:
         error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")}
         outputs: dict[str, Any] = {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}
         outcome = Outcome("failed", outputs, error, attempt, started_at, self._around.clock.now())
-        return Ended(outcome, _encode(outputs), journal.lines())
+        return Ended(outcome, _encode(outputs), recorder.log.lines(), journal=recorder.journal.text())
 
     async def _read_state(self, live: LiveCycle, node: GraphNode, key: str) -> Json:
         return await self._store.node_state(live.key[0], node.id, key)
 
 
-def _encoded(values: Mapping[str, Json]) -> bytes:
-    """JSON that PostgreSQL can hold; raises _Failure otherwise."""
+def encoded_json(values: Mapping[str, Json]) -> bytes:
+    """JSON that PostgreSQL can hold; raises NodeFailure otherwise."""
     try:
         encoded = _encode(values)
     except (TypeError, ValueError, OverflowError, UnicodeEncodeError) as error:
-        raise _Failure("invalid_output", "an output is not JSON", retryable=False) from error
+        raise NodeFailure("invalid_output", "an output is not JSON", retryable=False) from error
     if len(encoded) > MAX_OUTPUT_BYTES:
-        raise _Failure("output_too_large", f"outputs have at most {MAX_OUTPUT_BYTES} bytes as JSON", retryable=False)
+        raise NodeFailure("output_too_large", f"outputs have at most {MAX_OUTPUT_BYTES} bytes as JSON", retryable=False)
     if _NUL in encoded:
-        raise _Failure("invalid_output", "an output holds the character NUL", retryable=False)
+        raise NodeFailure("invalid_output", "an output holds the character NUL", retryable=False)
     return encoded

@@ -85,8 +85,16 @@ ON CONFLICT (flow_pk, node_id, key) DO UPDATE
 SET value = excluded.value, cycle = excluded.cycle, updated_at = now()
 """
 
+_JOURNAL = """
+INSERT INTO cycle_journal (flow_pk, cycle, node_id, entries, is_cut)
+SELECT t.flow_pk, t.cycle, t.node_id, t.entries::jsonb, t.is_cut
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bool[])
+     AS t(flow_pk, cycle, node_id, entries, is_cut)
+ON CONFLICT DO NOTHING
+"""
+
 _LOAD_CYCLES = """
-SELECT c.flow_pk, c.cycle, c.version, c.status, f.flow_id, f.user_id, f.status AS flow_status, f.mode,
+SELECT c.flow_pk, c.cycle, c.version, c.status, f.flow_id, f.user_id, f.status AS flow_status, c.mode,
        f.paused_nodes, c.trigger, c.trigger_data::text AS trigger_data
 FROM unnest($1::uuid[], $2::bigint[]) AS t(flow_pk, cycle)
 JOIN cycles c USING (flow_pk, cycle) JOIN flows f ON f.id = c.flow_pk
@@ -118,7 +126,7 @@ class CycleStore:
     async def commit(self, records: Sequence[Record]) -> list[bool]:
         """One transaction for all; says for each record whether it was applied. Task keys must not repeat."""
         async with self._writing.use() as connection:
-            if all(isinstance(r, TaskRecord) and not r.logs and not r.state for r in records):
+            if all(isinstance(r, TaskRecord) and not (r.logs or r.state or r.journal) for r in records):
                 # A single statement is a transaction of its own, in one round trip instead of three.
                 tasks = [r for r in records if isinstance(r, TaskRecord)]
                 applied_tasks, ended = await self._end_tasks(connection, tasks), set[CycleKey]()
@@ -136,6 +144,7 @@ class CycleStore:
         kept = [task for task in tasks if (*task.key, task.node_id) in applied]
         await self._remember(connection, kept)
         await self._write_logs(connection, kept)
+        await self._write_journal(connection, kept)
         cycles = [r for r in records if isinstance(r, CycleRecord)]
         ended = await self._end_cycles(connection, cycles)
         await self._say(connection, [c for c in cycles if c.said and c.key in ended])
@@ -252,6 +261,18 @@ class CycleStore:
                 ["system"] * len(cycles),
                 [redact_text(c.said) for c in cycles],
                 [datetime.now(UTC)] * len(cycles),
+            )
+
+    async def _write_journal(self, connection: asyncpg.Connection, tasks: Sequence[TaskRecord]) -> None:
+        journaled = [(task, task.journal) for task in tasks if task.journal is not None]
+        if journaled:
+            await connection.execute(
+                _JOURNAL,
+                [task.key[0] for task, _ in journaled],
+                [task.key[1] for task, _ in journaled],
+                [task.node_id for task, _ in journaled],
+                [journal.entries for _, journal in journaled],
+                [journal.is_cut for _, journal in journaled],
             )
 
     async def _end_cycles(self, connection: asyncpg.Connection, cycles: Sequence[CycleRecord]) -> set[CycleKey]:

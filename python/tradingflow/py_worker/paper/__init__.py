@@ -1,0 +1,1 @@
+"""Paper trading: live markets and schedules, vaults that exist in PostgreSQL only."""
