@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from web3.exceptions import BadFunctionCallOutput
+from web3.types import BlockIdentifier
 
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.pool_math import (
@@ -94,7 +95,9 @@ class UniswapReader:
             ) from error
         return price_from_tick(mean_tick(ticks[0], ticks[1], window_s), pool.decimals0, pool.decimals1)
 
-    async def quote(self, path: bytes, amount_in: int, *, router: str | None = None) -> int:
+    async def quote(
+        self, path: bytes, amount_in: int, block: BlockIdentifier = "latest", *, router: str | None = None
+    ) -> int:
         """Base units of the last token for exactly `amount_in` of the first. Raises Refused when no pool would pay.
 
         A V2 path is quoted on the pairs of `router`, or of the chain's configured one.
@@ -102,28 +105,30 @@ class UniswapReader:
         if amount_in <= 0:
             raise InvalidInput("invalid_amount", "a quote needs an amount above zero")
         decoded = decode_path(path)
-        v2 = decoded.is_v2
-        amount_out = await (self._quote_v2(decoded, amount_in, router) if v2 else self._quote_v3(path, amount_in))
+        if decoded.is_v2:
+            amount_out = await self._quote_v2(decoded, amount_in, block, router)
+        else:
+            amount_out = await self._quote_v3(path, amount_in, block)
         if amount_out <= 0:
             raise Refused("quote_zero", "the amount is too small: the pool would pay out nothing")
         return amount_out
 
-    async def _quote_v3(self, path: bytes, amount_in: int) -> int:
+    async def _quote_v3(self, path: bytes, amount_in: int, block: BlockIdentifier) -> int:
         quoter = self._client.settings.quoter
         if quoter is None:
             raise Refused("no_quoter", f"chain {self._client.chain_id} has no quoter configured")
         try:
-            answer = await self._client.call("QuoterV2", quoter, "quoteExactInput", path, amount_in)
+            answer = await self._client.call("QuoterV2", quoter, "quoteExactInput", path, amount_in, block=block)
         except Refused as error:
             raise Refused("quote_refused", "no pool on this path can fill the swap") from error
         return int(answer[0])
 
-    async def _quote_v2(self, path: SwapPath, amount_in: int, router: str | None) -> int:
+    async def _quote_v2(self, path: SwapPath, amount_in: int, block: BlockIdentifier, router: str | None) -> int:
         factory = await self._v2_factory(router or self._client.settings.swap_router)
         amount = amount_in
         for token_in, token_out in zip(path.tokens, path.tokens[1:], strict=False):
             pair = await self._pair(factory, token_in, token_out)
-            reserve0, reserve1, _ = await self._client.call("UniswapV2Pair", pair, "getReserves")
+            reserve0, reserve1, _ = await self._client.call("UniswapV2Pair", pair, "getReserves", block=block)
             forward = int(token_in, 16) < int(token_out, 16)
             amount = v2_amount_out(amount, *((reserve0, reserve1) if forward else (reserve1, reserve0)))
         return amount

@@ -28,12 +28,14 @@ class VaultSnapshot:
     block_number: int
 
 
-async def read_vault(client: ChainClient, address: str, first_block: int) -> VaultSnapshot:
-    """Everything about a vault that decides on a trade, all at one block.
+async def read_vault(
+    client: ChainClient, address: str, first_block: int, last_block: int | None = None
+) -> VaultSnapshot:
+    """Everything about a vault that decides on a trade, all at one block: the newest, or `last_block`.
 
     Which tokens and routers it knows is found in its own events since `first_block`; what holds now is asked.
     """
-    block = await head_number(client)
+    block = await head_number(client) if last_block is None else last_block
     reader = _Reader(client, address, block)
     tokens, routers = await asyncio.gather(
         reader.named_by(TOKEN_POLICY_SET, first_block), reader.named_by(ROUTER_SET, first_block)

@@ -44,6 +44,7 @@ from tradingflow.py_worker.flows.trigger_endpoints import router as trigger_rout
 from tradingflow.py_worker.kit.registry import AnyNode, catalog, node_types
 from tradingflow.py_worker.onchain_markets import OnChainMarkets
 from tradingflow.py_worker.paper.endpoints import router as paper_router
+from tradingflow.py_worker.paper.shadow import Shadow
 from tradingflow.py_worker.paper.trading import PaperTrading
 from tradingflow.py_worker.parts import Parts
 from tradingflow.py_worker.preflight.endpoints import router as preflight_router
@@ -172,6 +173,7 @@ class _Wiring:
                 consume_dead_letters(broker, DeadLetterKeeper(sessions).keep),
                 contract_triggers.run(),
                 Retention(sessions, self._clock, _history_limits(settings)).run(),
+                Shadow(sessions, clients, self._clock, types, specs).run(),
             )
         )
         self._readiness.update(_checks(engine, broker, worker))

@@ -10,7 +10,17 @@ from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import NotFound
-from tradingflow.db.models import Cycle, Flow, FlowLog, FlowVersion, JournalEntry, NodeTask, Schedule, Trade
+from tradingflow.db.models import (
+    Cycle,
+    Flow,
+    FlowLog,
+    FlowVersion,
+    JournalEntry,
+    NodeTask,
+    Schedule,
+    ShadowDivergence,
+    Trade,
+)
 
 
 async def find_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow | None:
@@ -67,6 +77,14 @@ async def journal(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[Jou
     """What came in from outside in a cycle, by node."""
     statement = select(JournalEntry).where(JournalEntry.flow_pk == flow.id, JournalEntry.cycle == cycle)
     return (await session.scalars(statement.order_by(JournalEntry.node_id))).all()
+
+
+async def divergences(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[ShadowDivergence]:
+    """Newest first."""
+    statement = select(ShadowDivergence).where(ShadowDivergence.flow_pk == flow.id)
+    if before is not None:
+        statement = statement.where(ShadowDivergence.id < before)
+    return (await session.scalars(statement.order_by(ShadowDivergence.id.desc()).limit(limit))).all()
 
 
 async def node_tasks(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[NodeTask]:

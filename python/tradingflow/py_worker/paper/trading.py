@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Literal
 
+from eth_typing import BlockNumber
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -201,7 +203,11 @@ async def quoted(markets: MarketData, intent: SwapIntent) -> QuotedVenue:
 
 
 async def read_prices(
-    client: ChainClient, policy: PolicyTerms, intent: SwapIntent, venue: QuotedVenue
+    client: ChainClient,
+    policy: PolicyTerms,
+    intent: SwapIntent,
+    venue: QuotedVenue,
+    block: BlockNumber | Literal["latest"] = "latest",
 ) -> ReadPrices | None:
     """What the policy's price source says of both sides of the trade; None without a loss cap."""
     if policy.loss_cap is None or venue.amount_out is None:
@@ -210,7 +216,8 @@ async def read_prices(
     values: dict[tuple[str, int], int] = {}
     try:
         for token, amount in sides:
-            answer = await client.call("PriceSource", policy.loss_cap.price_source, "valueOf", token, amount)
+            source = policy.loss_cap.price_source
+            answer = await client.call("PriceSource", source, "valueOf", token, amount, block=block)
             values[token, amount] = int(answer)
     except Refused as refusal:
         return ReadPrices(values, refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Body
@@ -11,8 +12,9 @@ from tradingflow.db.models import Flow, JournalEntry
 from tradingflow.py_worker.engine.cycle import Outcome
 from tradingflow.py_worker.engine.graph import Graph, build_graph
 from tradingflow.py_worker.flows import store
+from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.endpoints import CONFLICT, OwnFlow
-from tradingflow.py_worker.flows.schemas import CycleNumber, StorableJson
+from tradingflow.py_worker.flows.schemas import Cursor, CycleNumber, Limit, Page, StorableJson
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.py_worker.replay.replay import NodeDifference, Replay
 from tradingflow.py_worker.replay.store import read_recording
@@ -115,6 +117,30 @@ async def cycle_journal(flow: OwnFlow, cycle: CycleNumber, session: Transaction)
     await store.get_cycle(session, flow, cycle)
     rows = await store.journal(session, flow, cycle)
     return [_journal_view(row) for row in rows]
+
+
+class DivergenceView(BaseModel):
+    """Where a live cycle and its shadow on paper went apart: in a `decision`, a `refusal`, or a `fill`."""
+
+    id: int
+    cycle: int
+    node_id: str
+    kind: str
+    live: dict[str, Any]
+    paper: dict[str, Any]
+    deviation_bps: int | None
+    bound_bps: int
+    created_at: datetime
+
+
+@router.get("/{flow_id}/divergences")
+async def list_divergences(
+    flow: OwnFlow, session: Transaction, limit: Limit = 100, cursor: Cursor = None
+) -> Page[DivergenceView]:
+    """Where the flow's live cycles differed from their shadows beyond the bound, newest first."""
+    rows = await store.divergences(session, flow, decode_cursor(cursor, int), limit + 1)
+    page = [DivergenceView.model_validate(row, from_attributes=True) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
 
 
 async def _graph(flow: Flow, version: int | None, wanted: ReplayRequest, session: Transaction, parts: Parts) -> Graph:

@@ -1,0 +1,244 @@
+"""Each live cycle once more on paper, and an alarm where the two went apart.
+
+A trade that was mined is filled on paper at the market's quote of the block before it, by the rules and balances the
+vault had there; one that failed, at the newest block. The decisions are made again from the cycle's journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from eth_typing import BlockNumber
+from prometheus_client import Counter
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.transactions import head_number
+from tradingflow.chain.uniswap import UniswapReader
+from tradingflow.chain.vault_settings import VaultSnapshot, read_vault
+from tradingflow.core.clock import Clock
+from tradingflow.core.errors import Conflict, DependencyUnavailable, Refused
+from tradingflow.core.logging import get_logger
+from tradingflow.core.money import BPS
+from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import Cycle, Flow, FlowVersion, ShadowDivergence, Trade, Vault
+from tradingflow.py_worker.engine.graph import build_graph
+from tradingflow.py_worker.engine.spec import NodeSpec
+from tradingflow.py_worker.kit import SwapIntent
+from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.paper.terms import PolicyTerms
+from tradingflow.py_worker.paper.trading import QuotedVenue, read_prices, store_trade
+from tradingflow.py_worker.paper.vaults import VaultKey
+from tradingflow.py_worker.replay.replay import Replay
+from tradingflow.py_worker.replay.store import read_recording
+from tradingflow.py_worker.simulation.gateway import NodeIdentity, SimulatedChain, SimulatedTrade, settle
+from tradingflow.py_worker.simulation.vault import SimulatedVault
+
+log = get_logger(__name__)
+
+SHADOWED = Counter("worker_shadowed_cycles_total", "Live cycles that were run on paper as well")
+DIVERGED = Counter("worker_shadow_divergences_total", "Shadow cycles that differed beyond their bound", ["kind"])
+PERIOD_S = 2.0
+# Older cycles lie in blocks whose state ordinary nodes no longer have.
+NOT_OLDER_THAN = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where live and paper went apart. `deviation_bps` is of the live fill, None where there are not two fills."""
+
+    node_id: str
+    kind: str
+    live: Mapping[str, Any]
+    paper: Mapping[str, Any]
+    deviation_bps: int | None = None
+
+
+def compare_fills(live: Trade, paper: SimulatedTrade, bound_bps: int) -> Divergence | None:
+    """None when both were refused alike, or filled within the bound."""
+    told = (_of_live(live), _of_paper(paper))
+    if live.amount_out is None or paper.fill is None:
+        same = live.amount_out is None and paper.fill is None and live.failure_code == paper.failure_code
+        return None if same else Divergence(live.node_id, "refusal", *told)
+    apart = abs(live.amount_out - paper.fill.amount_out)
+    # Rounded up: a bound of 0 means equal to the last unit.
+    deviation = -(-apart * BPS // live.amount_out) if live.amount_out else BPS
+    return Divergence(live.node_id, "fill", *told, deviation) if deviation > bound_bps else None
+
+
+def _of_live(trade: Trade) -> dict[str, Any]:
+    return {
+        "status": trade.status,
+        "amount_out": None if trade.amount_out is None else str(trade.amount_out),
+        "failure_code": trade.failure_code,
+        "block_number": trade.block_number,
+    }
+
+
+def _of_paper(trade: SimulatedTrade) -> dict[str, Any]:
+    return {
+        "status": "failed" if trade.fill is None else "completed",
+        "amount_out": None if trade.fill is None else str(trade.fill.amount_out),
+        "failure_code": trade.failure_code,
+        "block_number": trade.block_number,
+    }
+
+
+class Shadow:
+    """Runs in every worker; a cycle is taken under its row lock, so it is shadowed once."""
+
+    def __init__(
+        self,
+        sessions: SessionFactory,
+        clients: Mapping[int, ChainClient],
+        clock: Clock,
+        types: Mapping[str, AnyNode],
+        specs: Mapping[str, NodeSpec],
+    ) -> None:
+        self._sessions = sessions
+        self._clients = clients
+        self._readers = {chain_id: UniswapReader(client) for chain_id, client in clients.items()}
+        self._clock = clock
+        self._types = types
+        self._specs = specs
+
+    async def run(self) -> None:
+        """Shadow until cancelled. A chain or a database that is away is waited for."""
+        while True:
+            try:
+                while await self.tick():
+                    pass
+            except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
+                log.warning("shadowing interrupted", error=error)
+            await asyncio.sleep(PERIOD_S)
+
+    async def tick(self) -> bool:
+        """Shadow the oldest cycle that waits for it; False when none does."""
+        async with self._sessions.begin() as session:
+            found = (await session.execute(self._waiting())).first()
+            if found is None:
+                return False
+            cycle, flow = found
+            divergences = [*await self._fills(session, flow, cycle), *await self._decisions(session, flow, cycle)]
+            await self._keep(session, flow, cycle, divergences)
+            cycle.shadowed_at = self._clock.now()
+        SHADOWED.inc()
+        return True
+
+    def _waiting(self) -> Any:
+        return (
+            select(Cycle, Flow)
+            .join(Flow, Flow.id == Cycle.flow_pk)
+            .where(
+                Flow.shadow_bound_bps.is_not(None),
+                Cycle.mode == "live",
+                Cycle.status != "running",
+                Cycle.shadowed_at.is_(None),
+                Cycle.finished_at > self._clock.now() - NOT_OLDER_THAN,
+            )
+            .order_by(Cycle.finished_at)
+            .limit(1)
+            .with_for_update(of=Cycle, skip_locked=True)
+        )
+
+    async def _fills(self, session: AsyncSession, flow: Flow, cycle: Cycle) -> Sequence[Divergence]:
+        of_cycle = (Trade.flow_pk == flow.id, Trade.cycle == cycle.cycle, Trade.status.in_(("completed", "failed")))
+        found = []
+        for trade in (await session.scalars(select(Trade).where(*of_cycle).order_by(Trade.created_at))).all():
+            paper = await self._on_paper(session, trade)
+            if paper is None:
+                continue
+            key = VaultKey(trade.user_id, trade.chain_id, trade.vault_address)
+            await store_trade(session, paper, key, is_shadow=True)
+            if (divergence := compare_fills(trade, paper, flow.shadow_bound_bps or 0)) is not None:
+                found.append(divergence)
+        return found
+
+    async def _on_paper(self, session: AsyncSession, trade: Trade) -> SimulatedTrade | None:
+        """The same intent by the same rules; None for a chain that is no longer served."""
+        client = self._clients.get(trade.chain_id)
+        if client is None:
+            return None
+        mined_in = trade.block_number if trade.amount_out is not None else None
+        block = BlockNumber(mined_in - 1 if mined_in is not None else await head_number(client))
+        created = await session.scalar(
+            select(Vault.created_block).where(Vault.chain_id == trade.chain_id, Vault.address == trade.vault_address)
+        )
+        snapshot = await read_vault(client, trade.vault_address, created or 0, block)
+        intent = SwapIntent(
+            trade.chain_id,
+            trade.vault_address,
+            trade.path,
+            trade.token_in,
+            trade.token_out,
+            trade.amount_in,
+            trade.slippage_bps,
+        )
+        venue = await self._quoted(intent, block)
+        prices = await read_prices(client, PolicyTerms.of(snapshot.policy), intent, venue, block)
+        mined = await client.guard(client.web3.eth.get_block(BlockNumber(mined_in or block)))
+        identity = NodeIdentity(trade.flow_pk, trade.version, trade.cycle, trade.node_id)
+        attempt = SimulatedTrade(identity.trade_id, identity, intent, int(mined["timestamp"]), block)
+        return settle(attempt, SimulatedChain(venue, trade.router, prices, block), _vault(trade, snapshot))
+
+    async def _quoted(self, intent: SwapIntent, block: BlockNumber) -> QuotedVenue:
+        try:
+            amount_out = await self._readers[intent.chain_id].quote(intent.path, intent.amount_in, block)
+        except Refused as refusal:
+            return QuotedVenue(intent.path, intent.amount_in, refusal=refusal)
+        return QuotedVenue(intent.path, intent.amount_in, amount_out)
+
+    async def _decisions(self, session: AsyncSession, flow: Flow, cycle: Cycle) -> Sequence[Divergence]:
+        """Nodes that would not do again what they did, told the same."""
+        version = await session.get(FlowVersion, (flow.id, cycle.version))
+        try:
+            recording = await read_recording(session, flow, cycle)
+        except Conflict:
+            return []
+        if version is None:
+            return []
+        replayed = await Replay(recording, build_graph(version.graph, self._specs), self._types).run()
+        return [
+            Divergence(
+                node.node_id,
+                "decision",
+                {"status": node.recorded.status if node.recorded else None, "trade": node.recorded_intent},
+                {"status": node.replayed.status if node.replayed else None, "trade": node.replayed_intent},
+            )
+            for node in replayed.nodes
+            if node.verdict == "changed" and not node.unanswered
+        ]
+
+    async def _keep(self, session: AsyncSession, flow: Flow, cycle: Cycle, divergences: Sequence[Divergence]) -> None:
+        for found in divergences:
+            row = {
+                "flow_pk": flow.id,
+                "cycle": cycle.cycle,
+                "node_id": found.node_id,
+                "kind": found.kind,
+                "live": dict(found.live),
+                "paper": dict(found.paper),
+                "deviation_bps": found.deviation_bps,
+                "bound_bps": flow.shadow_bound_bps or 0,
+            }
+            await session.execute(insert(ShadowDivergence).values(row).on_conflict_do_nothing())
+            DIVERGED.labels(found.kind).inc()
+            log.warning(
+                "shadow diverged from live",
+                flow_id=flow.flow_id,
+                cycle=cycle.cycle,
+                node_id=found.node_id,
+                kind=found.kind,
+                deviation_bps=found.deviation_bps,
+            )
+
+
+def _vault(trade: Trade, snapshot: VaultSnapshot) -> SimulatedVault:
+    return SimulatedVault(trade.vault_address, trade.chain_id, snapshot.policy, snapshot.balances, snapshot.ledger)
