@@ -101,6 +101,14 @@ def test_a_pool_takes_no_more_than_its_liquidity_is_worth() -> None:
         swapped.pool.swap(LOW, 1)
 
 
+def test_a_pool_without_liquidity_in_a_direction_refuses_and_pays_the_other_way() -> None:
+    below = ("Mint", {"tickLower": "-600", "tickUpper": "-60", "amount": str(10**24)})
+    pool = events(OPENED, below)
+    with pytest.raises(Refused, match="reverted"):
+        pool.swap(HIGH, 10**20)
+    assert pool.swap(LOW, 10**20).amount_out > 0
+
+
 @pytest.mark.parametrize("amount", [0, -1, 2**255])
 def test_amounts_no_pool_takes_are_refused(amount: int) -> None:
     with pytest.raises(Refused, match="reverted"):

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.core.errors import Conflict
 from tradingflow.db.models import Cycle, Flow, JournalEntry, NodeTask
 from tradingflow.py_worker.engine.cycle import Outcome
+from tradingflow.py_worker.kit import Trigger
 from tradingflow.py_worker.replay.replay import Recording
 
 ENDED = ("completed", "failed", "skipped", "terminated")
@@ -36,6 +37,7 @@ async def read_recording(session: AsyncSession, flow: Flow, cycle: Cycle) -> Rec
         cycle.fire_time,
         {task.node_id: _outcome(task) for task in tasks if task.status in ENDED},
         {entry.node_id: entry.entries for entry in entries},
+        {"trigger": Trigger(cycle.trigger, cycle.trigger_data)},
     )
 
 
