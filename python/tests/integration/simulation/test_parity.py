@@ -8,11 +8,13 @@ two states are never brought together again in between.
 from __future__ import annotations
 
 import random
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
+from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_BASE, ONE_QUOTE
@@ -143,7 +145,7 @@ class Trader:
 
     @classmethod
     async def of(cls, world: World) -> Trader:
-        web3 = world.chain.web3
+        web3 = AsyncWeb3(AsyncHTTPProvider(world.anvil.url))
         deployer = Deployer(web3, Artifacts(REPOSITORY), list(await web3.eth.accounts)[3])
         market = world.market
         for token, amount in ((market.base_token, 10**6 * ONE_BASE), (market.quote_token, 10**10 * ONE_QUOTE)):
@@ -151,6 +153,9 @@ class Trader:
             await deployer.send(contract.functions.mint(deployer.account, amount))
             await deployer.send(contract.functions.approve(market.swap_router, MAX_UINT256))
         return cls(world, deployer, deployer.at("SwapRouter", market.swap_router))
+
+    async def aclose(self) -> None:
+        await self.deployer.web3.provider.disconnect()
 
     async def swap(self, chance: random.Random) -> PoolEvent:
         """A swap of chance on chain, and the event it left as a recording has it."""
@@ -199,14 +204,14 @@ async def test_a_flow_decides_and_fills_alike_in_memory_and_on_chain(world: Worl
     nodes, edges = world.flow(cheap_below="2010.0", amount="7", amount_unit="percent")
     nodes.append({**world.buy(amount="40", amount_unit="percent"), "id": "sell", "type": "sell_node"})
     edges.append(edge("cheap", "false", "sell", "trigger"))
-    async with executing(world, executor_settings(world)):
+    async with aclosing(worlds.trader), executing(world, executor_settings(world)):
         trades = await worlds.run("tested", {"nodes": nodes, "edges": edges}, chance, BLOCKS)
     assert trades >= BLOCKS // 2
 
 
 async def test_random_flows_decide_and_fill_alike_in_memory_and_on_chain(world: World) -> None:
     worlds, chance, trades = await TwoWorlds.of(world), random.Random(12), 0
-    async with executing(world, executor_settings(world)):
+    async with aclosing(worlds.trader), executing(world, executor_settings(world)):
         for number in range(RANDOM_FLOWS):
             price = await worlds.markets.pool_price(CHAIN_ID, world.market.pool)
             graph = random_flow(world, chance, int(price.price))

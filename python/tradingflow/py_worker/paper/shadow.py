@@ -181,16 +181,16 @@ class Shadow:
             trade.amount_in,
             trade.slippage_bps,
         )
-        venue = await self._quoted(intent, block)
+        venue = await self._quoted(intent, block, trade.router)
         prices = await read_prices(client, PolicyTerms.of(snapshot.policy), intent, venue, block)
         mined = await client.guard(client.web3.eth.get_block(BlockNumber(mined_in or block)))
         identity = NodeIdentity(trade.flow_pk, trade.version, trade.cycle, trade.node_id)
         attempt = SimulatedTrade(identity.trade_id, identity, intent, int(mined["timestamp"]), block)
         return settle(attempt, SimulatedChain(venue, trade.router, prices, block), _vault(trade, snapshot))
 
-    async def _quoted(self, intent: SwapIntent, block: BlockNumber) -> QuotedVenue:
+    async def _quoted(self, intent: SwapIntent, block: BlockNumber, router: str) -> QuotedVenue:
         try:
-            amount_out = await self._readers[intent.chain_id].quote(intent.path, intent.amount_in, block)
+            amount_out = await self._readers[intent.chain_id].quote(intent.path, intent.amount_in, block, router=router)
         except Refused as refusal:
             return QuotedVenue(intent.path, intent.amount_in, refusal=refusal)
         return QuotedVenue(intent.path, intent.amount_in, amount_out)
