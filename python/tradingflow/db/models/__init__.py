@@ -10,6 +10,7 @@ from tradingflow.db.models.account import (
     UserPreferences,
     Wallet,
 )
+from tradingflow.db.models.approval import Approval
 from tradingflow.db.models.base import Base
 from tradingflow.db.models.chain import (
     ChainBlock,
@@ -21,6 +22,7 @@ from tradingflow.db.models.chain import (
     MonitoredContract,
     UserContract,
 )
+from tradingflow.db.models.dataset import Dataset, DatasetRow, DatasetWrite
 from tradingflow.db.models.flow import (
     Cycle,
     DeadLetter,
@@ -49,6 +51,7 @@ from tradingflow.db.models.vault import Vault, VaultDeployment
 
 __all__ = [
     "ApiKey",
+    "Approval",
     "AuthSession",
     "Base",
     "BlockPrice",
@@ -59,6 +62,9 @@ __all__ = [
     "ContractImplementation",
     "Credential",
     "Cycle",
+    "Dataset",
+    "DatasetRow",
+    "DatasetWrite",
     "DeadLetter",
     "EventSubscription",
     "FactoryRule",
