@@ -32,6 +32,8 @@ from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.control import ControlListener
 from tradingflow.py_worker.cycle_starter import OUTBOX_LANE
+from tradingflow.py_worker.datasets.endpoints import router as datasets_router
+from tradingflow.py_worker.datasets.store import DatasetStore
 from tradingflow.py_worker.dead_letters import DeadLetterKeeper
 from tradingflow.py_worker.flows.control_endpoints import router as control_router
 from tradingflow.py_worker.flows.cycle_endpoints import nodes_router, worker_router
@@ -111,6 +113,7 @@ def create_app(
         preflight_router,
         paper_router,
         replay_router,
+        datasets_router,
     ):
         app.include_router(router)
     return app
@@ -159,6 +162,7 @@ class _Wiring:
             http=await self._outbound(),
             secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
             code=await self._sandbox(),
+            datasets=DatasetStore(sessions, self._clock),
         )
         specs = node_specs(types)
         worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements, self._traces)

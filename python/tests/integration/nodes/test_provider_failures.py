@@ -7,13 +7,15 @@ import pytest
 from aiohttp import web
 
 from tests.integration.local_server import LocalServer
+from tests.integration.nodes.sheets_server import SPREADSHEET, service_account
 from tradingflow.core.errors import DependencyUnavailable, Refused, TooManyRequests, TradingFlowError
 from tradingflow.outbound.client import GuardedHttp, HttpResponse
 from tradingflow.py_worker.kit import node_types
-from tradingflow.py_worker.kit.testing import MemoryContext
+from tradingflow.py_worker.kit.testing import MemoryContext, MemorySecrets
 
 KEY = {"$secret": "key"}
-# type: (config for a server at {base}, inputs)
+SHEET = {"storage": "google_sheets", "spreadsheet": SPREADSHEET, "credentials": KEY, "api_url": "{base}"}
+# type and, after a colon, which of its ways: (config for a server at {base}, inputs)
 ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "http_request_node": ({"url": "{base}/x", "authorization": KEY}, {}),
     "webhook_sender_node": ({"url": "{base}/x", "signing_secret": KEY}, {"data": 1}),
@@ -22,9 +24,17 @@ ASKING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "binance_price_node": ({"base_url": "{base}", "symbol": "ETHUSDT"}, {}),
     "rss_listener_node": ({"feed_url": "{base}/feed"}, {}),
     "x_listener_node": ({"api_url": "{base}", "account": "a", "bearer_token": KEY}, {}),
+    "dataset_input_node": ({"storage": "json", "url": "{base}/x", "authorization": KEY}, {}),
+    "dataset_output_node": (
+        {"storage": "csv", "mode": "write", "url": "{base}/x", "authorization": KEY},
+        {"data": 1},
+    ),
+    "dataset_node": ({"storage": "json", "url": "{base}/x", "authorization": KEY}, {}),
+    "dataset_input_node:sheets": (SHEET, {}),
+    "dataset_output_node:sheets": (SHEET, {"data": 1}),
     "ai_model_node": ({"base_url": "{base}", "model": "m", "prompt": "p", "api_key": KEY}, {}),
 }
-TAKES_ANY_BODY = {"http_request_node", "webhook_sender_node"}
+TAKES_ANY_BODY = {"http_request_node", "webhook_sender_node", "dataset_output_node"}
 URL_FIELDS = {"url", "base_url", "api_url", "feed_url", "endpoint"}
 asking = pytest.mark.parametrize("kind", ASKING)
 
@@ -33,7 +43,9 @@ async def run(ctx: MemoryContext, server: LocalServer, kind: str) -> Any:
     config, inputs = ASKING[kind]
     base = server.url("").rstrip("/")
     filled = {key: value.replace("{base}", base) if isinstance(value, str) else value for key, value in config.items()}
-    return await node_types()[kind].execute(ctx, filled, inputs)
+    if kind.endswith(":sheets"):
+        ctx.secrets = MemorySecrets({"key": service_account(base)})
+    return await node_types()[kind.partition(":")[0]].execute(ctx, filled, inputs)
 
 
 def answer_with(server: LocalServer, status: int, body: bytes = b"", **headers: str) -> None:
@@ -85,7 +97,9 @@ async def test_a_server_that_talks_nonsense_is_said_to(
 ) -> None:
     answer_with(server, 200, body, **{"content-type": "application/json"})
     if kind in TAKES_ANY_BODY:
-        assert (await run(ctx, server, kind)).signals()["response"]["status"] == 200
+        assert (await run(ctx, server, kind)).signals()
+    elif kind in ("dataset_input_node", "dataset_node") and body == b"[]":
+        assert (await run(ctx, server, kind)).signals()["data"] == []
     elif kind == "binance_price_node" and body in (b"[]", b"{}"):
         assert (await run(ctx, server, kind)).signals()["price_data"]["kline_data"] == []
     else:

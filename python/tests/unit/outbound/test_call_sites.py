@@ -8,7 +8,7 @@ import tradingflow
 ROOT = Path(tradingflow.__file__).parent
 CLIENTS = frozenset({
     "aiohttp", "httpx", "httpcore", "requests", "urllib.request", "urllib3", "http.client", "socket", "websockets",
-    "ftplib", "smtplib", "telnetlib", "ccxt", "openai", "feedparser", "gspread", "subprocess",
+    "ftplib", "smtplib", "telnetlib", "ccxt", "openai", "feedparser", "gspread", "google", "subprocess",
     "asyncio.open_connection",
 })  # fmt: skip
 # Talks to addresses an operator configured, or not at all; none of these modules takes a URL from a user.
@@ -22,6 +22,7 @@ KNOWN = {
     "py_worker/sandbox/jail.py": {"subprocess"},
     "py_worker/kit/providers.py": {"httpx"},
     "py_worker/kit/exchanges.py": {"ccxt"},
+    "py_worker/kit/sheets.py": {"gspread", "google", "requests"},  # its session sends through the node's client
     "py_worker/nodes/ai_model_node.py": {"httpx", "openai"},
     "py_worker/nodes/rss_listener_node.py": {"feedparser"},
 }

@@ -134,12 +134,25 @@ class CodeRunner(Protocol):
 
 
 class Datasets(Protocol):
-    """The flow owner's own tables."""
+    """The flow owner's own tables. A backtest reads a snapshot and writes beside it."""
 
-    async def read(self, name: str, limit: int) -> list[dict[str, Json]]: ...
+    async def read(self, name: str, limit: int) -> list[dict[str, Json]]:
+        """The newest `limit` rows, oldest first. Raises Refused("dataset_unknown", …) for a table that is not there."""
+        ...
 
-    async def write(self, name: str, rows: Sequence[dict[str, Json]], *, append: bool, write_key: str) -> int:
-        """Rows now in the table. The same `write_key` a second time changes nothing."""
+    async def write(
+        self,
+        name: str,
+        rows: Sequence[dict[str, Json]],
+        *,
+        append: bool,
+        write_key: str,
+        keep_rows: int | None = None,
+    ) -> int:
+        """Rows now in the table, of which the newest `keep_rows` stay. The same `write_key` again changes nothing.
+
+        Raises Refused("dataset_quota", …).
+        """
         ...
 
 
@@ -155,7 +168,10 @@ class Asking:
 
 class Approvals(Protocol):
     async def ask(self, asking: Asking) -> bool:
-        """Wait for a yes or a no, once per node and cycle however often it is called."""
+        """Wait for a yes or a no, once per node and cycle however often it is called.
+
+        Takes up no room on the worker meanwhile. In a backtest `on_timeout` is the answer, at once.
+        """
         ...
 
 

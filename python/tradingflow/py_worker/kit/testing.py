@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +14,7 @@ from tradingflow.core.errors import Refused
 from tradingflow.core.logging import redact, redact_text
 from tradingflow.py_worker.kit.context import (
     Approvals,
+    Asking,
     CodeRunner,
     Datasets,
     HttpClient,
@@ -86,6 +87,41 @@ class MemorySecrets:
         if reference.name not in self._values:
             raise Refused("secret_unknown", f"you have stored no secret named {reference.name!r}")
         return self._values[reference.name]
+
+
+class MemoryDatasets:
+    """`Datasets` that begins as a snapshot and is written beside it: for tests and backtests."""
+
+    def __init__(self, snapshot: Mapping[str, Sequence[dict[str, Json]]] | None = None) -> None:
+        self.tables = {name: list(rows) for name, rows in (snapshot or {}).items()}
+        self._written: dict[tuple[str, str], int] = {}
+
+    async def read(self, name: str, limit: int) -> list[dict[str, Json]]:
+        if name not in self.tables:
+            raise Refused("dataset_unknown", f"you have no dataset named {name!r}")
+        return self.tables[name][-limit:]
+
+    async def write(
+        self,
+        name: str,
+        rows: Sequence[dict[str, Json]],
+        *,
+        append: bool,
+        write_key: str,
+        keep_rows: int | None = None,
+    ) -> int:
+        if (name, write_key) not in self._written:
+            kept = [*(self.tables.get(name, []) if append else []), *rows]
+            self.tables[name] = kept if keep_rows is None else kept[-keep_rows:]
+            self._written[name, write_key] = len(self.tables[name])
+        return self._written[name, write_key]
+
+
+class NobodyThere:
+    """`Approvals` that answers what the time-out would: for tests and backtests."""
+
+    async def ask(self, asking: Asking) -> bool:
+        return asking.on_timeout == "approve"
 
 
 ETHER = TokenInfo("0x" + "1" * 40, 18)

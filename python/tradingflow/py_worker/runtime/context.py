@@ -71,7 +71,7 @@ class Surroundings:
     http: HttpClient | None = None
     secrets: Owned[Secrets] | None = None
     code: Owned[CodeRunner] | None = None
-    datasets: Datasets | None = None
+    datasets: Owned[Datasets] | None = None
     approvals: Approvals | None = None
 
 
@@ -229,7 +229,8 @@ class RunContext:
 
     @property
     def datasets(self) -> Datasets:
-        return cast("Datasets", self._gated(self._around.datasets, "datasets"))
+        store = self._around.datasets
+        return cast("Datasets", self._gated(store and store.for_owner(self._live.user_id), "datasets"))
 
     @property
     def approvals(self) -> Approvals:
