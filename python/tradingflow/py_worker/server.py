@@ -28,6 +28,8 @@ from tradingflow.messaging.dead_letters import consume_dead_letters
 from tradingflow.messaging.messages import pack
 from tradingflow.messaging.topology import CYCLES
 from tradingflow.outbound.client import GuardedHttp
+from tradingflow.py_worker.approvals.desk import ApprovalDesk
+from tradingflow.py_worker.approvals.endpoints import router as approvals_router
 from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.control import ControlListener
@@ -114,6 +116,7 @@ def create_app(
         paper_router,
         replay_router,
         datasets_router,
+        approvals_router,
     ):
         app.include_router(router)
     return app
@@ -151,6 +154,7 @@ class _Wiring:
         redis = Redis.from_url(settings.redis_dsn)
         self._stack.push_async_callback(redis.aclose)
         settlements = Settlements()
+        approvals = ApprovalDesk(sessions, self._clock)
         chains = {chain.chain_id: chain for chain in settings.chains}
         clients = self._chain_clients()
         markets = OnChainMarkets(clients)
@@ -163,6 +167,7 @@ class _Wiring:
             secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
             code=await self._sandbox(),
             datasets=DatasetStore(sessions, self._clock),
+            approvals=approvals,
         )
         specs = node_specs(types)
         worker = Worker(settings, engine, redis, broker, self._clock, types, specs, around, settlements, self._traces)
@@ -172,6 +177,7 @@ class _Wiring:
         await self._stack.enter_async_context(
             _background(
                 scheduler.run(),
+                approvals.run(),
                 OutboxRelay(engine, OUTBOX_LANE, _packing_publish(broker)).run(),
                 ControlListener(engine, worker.store, worker.conductor).run(),
                 consume_dead_letters(broker, DeadLetterKeeper(sessions).keep),

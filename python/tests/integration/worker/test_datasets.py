@@ -75,6 +75,7 @@ async def test_writes_side_by_side_all_count(mine: OwnedDatasets) -> None:
 
 
 async def test_only_the_newest_rows_are_kept_and_read(mine: OwnedDatasets) -> None:
+    held = 0
     for n in range(4):
         held = await write(mine, [{"n": n}, {"n": n + 0.5}], f"key {n}", keep_rows=3)
     assert held == 3

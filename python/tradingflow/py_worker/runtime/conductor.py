@@ -38,7 +38,7 @@ from tradingflow.py_worker.runtime.records import CycleKey, CycleRecord, Running
 from tradingflow.py_worker.runtime.runner import Ended, NodeRunner
 from tradingflow.py_worker.runtime.settlements import Settlements
 from tradingflow.py_worker.runtime.signaller import Signaller
-from tradingflow.py_worker.runtime.slots import FairSlots
+from tradingflow.py_worker.runtime.slots import FairSlots, Slot
 from tradingflow.py_worker.runtime.tracing import trace_cycle
 from tradingflow.tracing.traces import Traces
 
@@ -235,17 +235,24 @@ class Conductor:
         if live.dropped or live.running.get(run.index) is not run:
             return False
         run.started_at = self._clock.now()
-        run.task = asyncio.create_task(self._run(live, run, run.started_at))
+        slot = Slot(self._slots)
+        run.step_aside = partial(self._step_aside, run, slot)
+        run.task = asyncio.create_task(self._run(live, run, run.started_at, slot))
         return True
 
-    async def _run(self, live: LiveCycle, run: NodeRun, started_at: datetime) -> None:
+    def _step_aside(self, run: NodeRun, slot: Slot) -> None:
+        slot.give_back()
+        parked, run.deliveries = run.deliveries, []
+        release_all(parked)
+
+    async def _run(self, live: LiveCycle, run: NodeRun, started_at: datetime, slot: Slot) -> None:
         try:
             ended = await self._runner.run(live, run.index, started_at)
             if live.running.get(run.index) is run:
                 del live.running[run.index]
                 self._ended(live, run, ended)
         finally:
-            self._slots.free()
+            slot.give_back()
 
     def _ended(self, live: LiveCycle, run: NodeRun, ended: Ended) -> None:
         node = live.graph.nodes[run.index]

@@ -54,6 +54,12 @@ class PaperTrading(Trading, Protocol):
     def markets(self, live: LiveCycle, markets: MarketData) -> MarketData: ...
 
 
+class Asked(Protocol):
+    """Makes the approvals of one node in one cycle."""
+
+    def of_node(self, live: LiveCycle, index: int) -> Approvals: ...
+
+
 class Owned(Protocol[Part_co]):
     """A part of which each user has their own."""
 
@@ -72,7 +78,7 @@ class Surroundings:
     secrets: Owned[Secrets] | None = None
     code: Owned[CodeRunner] | None = None
     datasets: Owned[Datasets] | None = None
-    approvals: Approvals | None = None
+    approvals: Asked | None = None
 
 
 class Gated:
@@ -234,7 +240,8 @@ class RunContext:
 
     @property
     def approvals(self) -> Approvals:
-        return cast("Approvals", self._gated(self._around.approvals, "approvals"))
+        desk = self._around.approvals
+        return cast("Approvals", self._gated(desk and desk.of_node(self._live, self._index), "approvals"))
 
     async def _inputs_durable(self) -> None:
         await self._live.inputs_durable(self._index)

@@ -4,7 +4,7 @@ the database; only `deliveries` matter beyond it, since they are what brings the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +16,10 @@ from tradingflow.py_worker.kit import Trigger
 from tradingflow.py_worker.runtime.records import StoredCycle
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(slots=True, eq=False)
 class NodeRun:
     """A node task between released and ended. Its deliveries are acknowledged when what it led to is durable."""
@@ -25,6 +29,8 @@ class NodeRun:
     task: asyncio.Task[None] | None = None
     started_at: datetime | None = None
     is_shown: bool = False
+    step_aside: Callable[[], None] = _nothing
+    """Give back the slot and the messages: the node waits long, and what it rests on is durable."""
 
 
 class LiveCycle:

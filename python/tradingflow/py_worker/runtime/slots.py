@@ -42,3 +42,18 @@ class FairSlots:
             if queue:
                 self._queues[user] = queue
             self._taken += start()
+
+
+class Slot:
+    """A slot one piece of work has taken; given back once, however often it is said."""
+
+    __slots__ = ("_slots", "_taken")
+
+    def __init__(self, slots: FairSlots) -> None:
+        self._slots = slots
+        self._taken = True
+
+    def give_back(self) -> None:
+        if self._taken:
+            self._taken = False
+            self._slots.free()

@@ -1,0 +1,1 @@
+"""Questions flows put to their owners: asked by a node, answered over REST, or by the time-out."""
