@@ -31,6 +31,7 @@ async def test_a_dataset_that_is_not_there_is_an_error_unless_the_flow_says_it_i
 
 
 async def test_rows_are_appended_once_a_cycle(ctx: MemoryContext) -> None:
+    sent: dict[str, Any] = {}
     for cycle in (0, 0, 1):
         ctx.cycle = cycle
         sent = await run(ctx, "dataset_output_node", {"name": "log"}, {"side": "buy"})

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -35,12 +35,26 @@ def _all_nodes() -> Iterator[AnyNode]:
     from tradingflow.py_worker import nodes
 
     for module in pkgutil.iter_modules(nodes.__path__, nodes.__name__ + "."):
-        yield from _nodes_in(importlib.import_module(module.name))
+        yield from nodes_in(importlib.import_module(module.name))
     for point in entry_points(group=ENTRY_POINT_GROUP):
-        yield point.load()()
+        yield _plugged_in(point)
 
 
-def _nodes_in(module: ModuleType) -> Iterator[AnyNode]:
+def _plugged_in(point: EntryPoint) -> AnyNode:
+    """Somebody else's node. A broken one stops the start: a flow that names it must not run without it."""
+    try:
+        node: AnyNode = point.load()()
+    except Exception as error:  # somebody else's code
+        raise InvariantBroken(
+            "node_plugin_broken", f"the node {point.value} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(node, Node):
+        raise InvariantBroken("node_plugin_broken", f"{point.value} is no subclass of tradingflow.py_worker.kit.Node")
+    return node
+
+
+def nodes_in(module: ModuleType) -> Iterator[AnyNode]:
+    """An instance of every node a module defines."""
     for _, found in inspect.getmembers(module, inspect.isclass):
         if found.__module__ == module.__name__ and issubclass(found, Node) and "type" in vars(found):
             yield found()
