@@ -1,5 +1,6 @@
 """The code node in the real sandbox."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,3 +115,20 @@ async def test_an_operator_may_accept_a_missing_part_only_by_its_name() -> None:
         assert (await signals(MemoryContext(code=sandbox.for_owner("a")), "output_data = 1"))["output_data"] == 1
     finally:
         await sandbox.close()
+
+
+async def test_who_computes_much_is_moved_to_the_slow_lane_and_the_neighbour_is_not(sandbox: Sandbox) -> None:
+    hog, neighbour = (MemoryContext(code=sandbox.for_owner(name)) for name in ("mallory", "alice"))
+    with pytest.raises(NodeFailed, match="TimeoutError"):
+        await signals(hog, "while True: pass", timeout_s=1.5)
+    now = asyncio.get_running_loop().time()
+    await signals(neighbour, "output_data = 1")
+    assert (sandbox.lane_of("mallory", now), sandbox.lane_of("alice", now)) == ("slow", "quick")
+    assert (await signals(hog, "output_data = 2"))["output_data"] == 2
+
+
+@pytest.mark.parametrize("call", ["statistics.mean(['x' * 10**7])", "indicators.SMA(['x' * 10**7], timeperiod=2)"])
+async def test_a_text_that_is_no_number_is_refused_without_being_repeated(ctx: MemoryContext, call: str) -> None:
+    with pytest.raises(NodeFailed, match="numbers") as failed:
+        await signals(ctx, f"import statistics, indicators\n{call}")
+    assert len(failed.value.detail) < 300

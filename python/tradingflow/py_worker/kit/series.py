@@ -13,6 +13,7 @@ from tradingflow.py_worker.kit.handles import Json
 Column = NDArray[np.float64]
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_POINTS = 10_000
+LONGEST_NUMBER = 120
 
 
 def columns_of(series: Json) -> dict[str, Column]:
@@ -57,6 +58,8 @@ def _number(value: Json) -> float:
     if value is None:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _unreadable("numbers")
+    if isinstance(value, str) and len(value) > LONGEST_NUMBER:
         raise _unreadable("numbers")
     try:
         return float(value)

@@ -13,7 +13,7 @@ from pydantic_monty import ExternalModule
 
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.py_worker.kit.indicators import compute
-from tradingflow.py_worker.kit.series import MAX_POINTS, columns_of
+from tradingflow.py_worker.kit.series import LONGEST_NUMBER, MAX_POINTS, columns_of
 
 STATISTICS = ("mean", "median", "stdev", "pstdev", "variance", "pvariance", "correlation", "linear_regression")
 # Host functions hold the worker's interpreter lock: about 20 ms for this many numbers.
@@ -48,7 +48,7 @@ class HostModules:
         def call(*series: Any) -> Any:
             for values in series:
                 self._spend(values)
-            answer = function(*([float(value) for value in values] for values in series))
+            answer = function(*([_number(value) for value in values] for values in series))
             return list(answer) if isinstance(answer, tuple) else answer
 
         return call
@@ -73,6 +73,13 @@ def _numbers(options: Mapping[str, Any]) -> dict[str, int | float]:
     if not all(isinstance(value, int | float) and abs(value) < 1e9 for value in options.values()):
         raise ValueError("options of an indicator are numbers")
     return dict(options)
+
+
+def _number(value: Any) -> float:
+    """Text may be a number when it is short: an error about a long one would take the worker's time to write."""
+    if isinstance(value, str) and len(value) > LONGEST_NUMBER:
+        raise ValueError("a series holds numbers")
+    return float(value)
 
 
 def _as_value_error(call: Callable[[], Any]) -> Any:

@@ -16,7 +16,8 @@ from tradingflow.py_worker.sandbox.wall import INTERPRETER, WallPlan
 _LINKED = re.compile(r"(?:=> )?(/\S+) \(0x")
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 
-_LAUNCHER = """#!{python} -IS
+# The priority is lowered before Python starts, so that starting one costs the others nothing either.
+_LAUNCHER = """#!/usr/bin/env -S nice -n {niceness} {python} -IS
 import sys
 sys.path.insert(0, {root!r})
 from tradingflow.py_worker.sandbox.wall import WallPlan, main
@@ -24,8 +25,8 @@ main({plan!r})
 """
 
 
-def make_jail(directory: Path, interpreter: Path, user_id: int) -> Path:
-    """Fill `directory` and return the launcher in it, the program that walls itself in and becomes the interpreter.
+def make_jail(directory: Path, interpreter: Path) -> Path:
+    """Fill a folder in `directory` and return it.
 
     Raises DependencyUnavailable when the interpreter's libraries cannot be found.
     """
@@ -36,9 +37,15 @@ def make_jail(directory: Path, interpreter: Path, user_id: int) -> Path:
         _copy(library, jail / str(library).lstrip("/"))
     for folder, _, _ in os.walk(jail):
         Path(folder).chmod(0o555)
-    launcher = directory / "launch"
+    return jail
+
+
+def make_launcher(jail: Path, name: str, user_id: int, niceness: int) -> Path:
+    """A program beside the jail that walls itself in, in it, and becomes the interpreter."""
+    launcher = jail.parent / f"launch-{name}"
     plan = WallPlan(jail=str(jail), user_id=user_id)
-    launcher.write_text(_LAUNCHER.format(python=sys.executable, root=str(_PACKAGE_ROOT), plan=plan), encoding="utf-8")
+    text = _LAUNCHER.format(niceness=niceness, python=sys.executable, root=str(_PACKAGE_ROOT), plan=plan)
+    launcher.write_text(text, encoding="utf-8")
     launcher.chmod(0o500)
     return launcher
 

@@ -24,7 +24,8 @@ from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused
 from tradingflow.core.logging import get_logger
 from tradingflow.py_worker.kit import CodeResult, Json
 from tradingflow.py_worker.sandbox.host_modules import HostModules
-from tradingflow.py_worker.sandbox.jail import make_jail
+from tradingflow.py_worker.sandbox.jail import make_jail, make_launcher
+from tradingflow.py_worker.sandbox.lanes import NICENESS, CpuAccounts, LaneName, cpu_seconds
 from tradingflow.py_worker.sandbox.results import Budget, NotJson, as_json, explain
 from tradingflow.py_worker.sandbox.wall import Findings
 
@@ -57,8 +58,8 @@ class Sandbox:
     def __init__(self, plan: SandboxPlan) -> None:
         self._plan = plan
         self._directory: Path | None = None
-        self._pool: Monty | None = None
-        self._threads = ThreadPoolExecutor(plan.processes, "sandbox")
+        self._lanes: dict[LaneName, Lane] = {}
+        self._accounts = CpuAccounts()
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self.refusal: str | None = "the sandbox has not been started"
 
@@ -71,22 +72,19 @@ class Sandbox:
     def _open(self) -> str | None:
         self._directory = Path(tempfile.mkdtemp(prefix="tradingflow-sandbox-"))
         try:
-            launcher = make_jail(self._directory, Path(find_monty_binary()), self._plan.user_id)
-            missing = set(look_at_wall(launcher, self._directory).missing())
+            jail = make_jail(self._directory, Path(find_monty_binary()))
+            launchers = {
+                name: make_launcher(jail, name, self._plan.user_id, niceness) for name, niceness in NICENESS.items()
+            }
+            missing = set(look_at_wall(launchers["quick"], self._directory).missing())
         except (OSError, DependencyUnavailable, subprocess.SubprocessError, ValueError) as error:
             return f"the wall could not be built ({type(error).__name__}: {error})"
         if refused := missing - self._plan.accept_missing:
             return f"the wall lacks: {', '.join(sorted(refused))}"
         if missing:
             logger.warning("the sandbox wall is incomplete, as the operator accepted", missing=sorted(missing))
-        self._pool = Monty(
-            binary_path=launcher,
-            min_processes=self._plan.processes,
-            max_processes=self._plan.processes,
-            checkout_timeout=CHECKOUT_TIMEOUT_S,
-            max_checkouts_per_worker=SESSIONS_PER_INTERPRETER,
-        )
-        self._pool.__enter__()
+        processes: dict[LaneName, int] = {"quick": self._plan.processes, "slow": max(1, self._plan.processes // 2)}
+        self._lanes = {name: open_lane(name, launchers[name], processes[name]) for name in launchers}
         return None
 
     async def close(self) -> None:
@@ -95,10 +93,10 @@ class Sandbox:
 
     def _close(self) -> None:
         self.refusal = "the sandbox is closed"
-        self._threads.shutdown(wait=True)
-        if self._pool is not None:
-            self._pool.__exit__(None, None, None)
-            self._pool = None
+        for lane in self._lanes.values():
+            lane.threads.shutdown(wait=True)
+            lane.pool.__exit__(None, None, None)
+        self._lanes = {}
         if self._directory is not None:
             _remove(self._directory)
 
@@ -106,13 +104,58 @@ class Sandbox:
         """A `CodeRunner` whose runs take turns with the owner's others, so that nobody can fill the pool."""
         return OwnedRunner(self, str(owner))
 
+    def lane_of(self, owner: str, now_s: float) -> LaneName:
+        """Where an owner's next run would be, at a time of the event loop's clock."""
+        return self._accounts.lane(owner, now_s)
+
     async def run(self, owner: str, job: Job) -> CodeResult:
-        if self.refusal is not None or self._pool is None:
+        if self.refusal is not None or not self._lanes:
             raise Refused("sandbox_unavailable", f"code cannot run on this worker: {self.refusal}")
         turn = self._turns.setdefault(owner, asyncio.Semaphore(self._plan.processes_per_owner))
         async with turn:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, run_job, self._pool, self._plan, job)
+            lane = self._lanes[self.lane_of(owner, loop.time())]
+            meter = Meter()
+            try:
+                return await loop.run_in_executor(lane.threads, run_job, lane.pool, self._plan, job, meter)
+            finally:
+                self._accounts.charge(owner, meter.cpu_s, loop.time())
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Interpreters of one priority, and the threads that wait for them."""
+
+    pool: Monty
+    threads: ThreadPoolExecutor
+
+
+def open_lane(name: LaneName, launcher: Path, processes: int) -> Lane:
+    pool = Monty(
+        binary_path=launcher,
+        min_processes=processes,
+        max_processes=processes,
+        checkout_timeout=CHECKOUT_TIMEOUT_S,
+        max_checkouts_per_worker=SESSIONS_PER_INTERPRETER,
+    )
+    pool.__enter__()
+    return Lane(pool, ThreadPoolExecutor(processes, f"sandbox-{name}"))
+
+
+@dataclass
+class Meter:
+    """Processor seconds of one run. One whose interpreter had to be killed counts what it was allowed."""
+
+    cpu_s: float = 0.0
+    _pid: int | None = None
+    _began_s: float | None = None
+
+    def begin(self, pid: int | None) -> None:
+        self._pid, self._began_s = pid, None if pid is None else cpu_seconds(pid)
+
+    def end(self, allowed_s: float) -> None:
+        now_s = None if self._pid is None else cpu_seconds(self._pid)
+        self.cpu_s = allowed_s if now_s is None or self._began_s is None else now_s - self._began_s
 
 
 @dataclass(frozen=True)
@@ -151,7 +194,7 @@ class Job:
     strict: bool
 
 
-def run_job(pool: Monty, plan: SandboxPlan, job: Job) -> CodeResult:
+def run_job(pool: Monty, plan: SandboxPlan, job: Job, meter: Meter) -> CodeResult:
     """One run in one fresh session. Blocks its thread, not the worker: the interpreter runs in its own process."""
     limits = ResourceLimits(
         max_feed_duration_secs=job.timeout_s,
@@ -167,8 +210,12 @@ def run_job(pool: Monty, plan: SandboxPlan, job: Job) -> CodeResult:
             os_policy={"datetime": job.now, "sleep": "zero", "random_start": {"seed": job.seed}},
             external_modules=HostModules().factories(),
         ) as session:
-            session.feed_run(job.code, inputs=dict(job.inputs), print_callback=printed)
-            outputs = _collect(session, job)
+            meter.begin(session.worker_pid)
+            try:
+                session.feed_run(job.code, inputs=dict(job.inputs), print_callback=printed)
+                outputs = _collect(session, job)
+            finally:
+                meter.end(job.timeout_s)
     except MontyError as error:
         return CodeResult({}, *_streams(printed), error=explain(error))
     except NotJson as error:

@@ -32,7 +32,6 @@ CAP_SETGID, CAP_SETUID, LAST_CAPABILITY = 6, 7, 63
 CAPABILITY_VERSION_3 = 0x20080522
 SYS_CAPGET = {"x86_64": 125, "aarch64": 90}
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
-NICENESS = 10
 INTERPRETER = "/interpreter"
 
 
@@ -50,7 +49,6 @@ class WallPlan:
 def build(plan: WallPlan) -> None:
     """Wall this process in, for good. Raises OSError for the part that cannot be built."""
     os.closerange(3, 65_536)
-    os.nice(NICENESS)
     _leave_namespaces()
     os.chroot(plan.jail)
     os.chdir("/")
