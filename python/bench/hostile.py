@@ -1,4 +1,4 @@
-"""`make hostile`: does the sandbox hold, and do the innocent notice?
+"""`make hostile`: does the sandbox hold, do the innocent notice, and does any node call an address inside?
 
 Set by the environment: SEED, RUNS (fuzzed programs), OWNERS (attackers).
 """
@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.figure import Figures, progress
+from bench.hostile_outbound import show_outbound
 from bench.hostile_snippets import ESCAPES, FRAGMENTS, HARM
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.py_worker.kit import CodeResult
@@ -234,6 +235,7 @@ def main() -> int:
     progress(f"seed {SEED}, {RUNS} fuzzed programs, {OWNERS} attackers")
     figures = Figures()
     asyncio.run(measure(figures, SEED, RUNS, OWNERS))
+    asyncio.run(show_outbound(figures))
     return figures.exit_code
 
 

@@ -159,6 +159,18 @@ async def test_no_node_reaches_an_address_inside(server: LocalServer, kind: str)
     assert server.asked == []
 
 
+@asking
+@pytest.mark.parametrize("base", ["http://0177.0.0.1", "http://[::1", "http://a b", "", "no url", "http://x:99999999"])
+async def test_what_is_no_address_is_said_to_be_none(server: LocalServer, kind: str, base: str) -> None:
+    ctx = MemoryContext(http=GuardedHttp(), secrets=_AnySecret())
+    config, inputs = ASKING[kind]
+    filled = {key: value.replace("{base}", base) if isinstance(value, str) else value for key, value in config.items()}
+    if kind.endswith(":sheets"):
+        ctx.secrets = MemorySecrets({"key": service_account(base)})
+    with pytest.raises(TradingFlowError):
+        await node_types()[kind.partition(":")[0]].execute(ctx, filled, inputs)
+
+
 class _AnySecret:
     async def reveal(self, _: object) -> str:
         return "x"

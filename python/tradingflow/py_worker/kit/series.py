@@ -14,6 +14,7 @@ Column = NDArray[np.float64]
 COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_POINTS = 10_000
 LONGEST_NUMBER = 120
+_PLAIN = frozenset({int, float})
 
 
 def columns_of(series: Json) -> dict[str, Column]:
@@ -51,6 +52,11 @@ def _pick(row: Json, name: str) -> Json:
 
 
 def _column(values: Sequence[Json]) -> Column:
+    if set(map(type, values)) <= _PLAIN:
+        try:
+            return np.array(values, dtype=np.float64)
+        except OverflowError as error:
+            raise _unreadable("numbers") from error
     return np.array([_number(value) for value in values], dtype=np.float64)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import httpx
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
-from tradingflow.core.errors import DependencyUnavailable, TooManyRequests, TradingFlowError
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests, TradingFlowError
 from tradingflow.py_worker.kit import Json, Node, NodeContext, NodeFailed, NodeInputs, NodeOutputs, NodeParams, Secret
 from tradingflow.py_worker.kit.fields import PositiveDecimal
 from tradingflow.py_worker.kit.providers import ContextTransport, malformed
@@ -74,7 +74,10 @@ class AiModelNode(Node[Params, Inputs, Outputs]):
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         prompt = fill(params.prompt, variables(inputs.model_extra or {}, ctx.incoming))
         _check_limits(params, prompt)
-        answer = await _ask(ctx, params, prompt)
+        try:
+            answer = await _ask(ctx, params, prompt)
+        except httpx.InvalidURL as error:
+            raise InvalidInput("invalid_url", "the address of the model endpoint cannot be read") from error
         return Outputs(ai_response=_read(answer, params.output_schema))
 
 
