@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tradingflow.core.errors import InvalidInput, TradingFlowError
@@ -35,6 +35,7 @@ MAX_BODY_BYTES = 10_000_000
 THREADS = 16
 # Writes remembered in the spreadsheet: more than cycles of one flow that may write side by side.
 WRITES_REMEMBERED = 20
+ACCOUNTS_KEPT = 128
 _ID = re.compile(r"^(?:https://docs\.google\.com/spreadsheets/d/)?([A-Za-z0-9_-]+)")
 
 
@@ -65,18 +66,17 @@ async def write_sheet(ctx: NodeContext, place: SheetPlace, rows: Sequence[Row], 
 
 
 async def _with_sheet(ctx: NodeContext, place: SheetPlace, work: Callable[[Worksheet], T]) -> T:
-    account = _account(await ctx.secrets.reveal(place.credentials))
-    session = _Session(ctx.http, asyncio.get_running_loop(), account, place.api_url)
+    secret, http, loop = await ctx.secrets.reveal(place.credentials), ctx.http, asyncio.get_running_loop()
 
     def run() -> T:
         try:
-            return work(_open(session, place))
+            return work(_open(_Session(http, loop, _account(secret), place.api_url), place))
         except TradingFlowError:
             raise
         except Exception as error:  # gspread trusts what Google answers; what is not so ends in any error
             raise _as_ours(error, place) from error
 
-    return await asyncio.get_running_loop().run_in_executor(_threads(), run)
+    return await loop.run_in_executor(_threads(), run)
 
 
 @cache
@@ -190,8 +190,12 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=ACCOUNTS_KEPT)
 def _account(secret: str) -> Credentials:
-    """Raises NodeFailed for a secret that is no service account key; never repeats it."""
+    """Kept, since checking a key takes the processor 50 ms and its token lasts an hour; who asks has shown the secret.
+
+    Raises NodeFailed for a secret that is no service account key; never repeats it.
+    """
     from google.auth.exceptions import GoogleAuthError
     from google.oauth2.service_account import Credentials
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import json
 from datetime import timedelta
 from decimal import Decimal
@@ -120,8 +122,7 @@ def _check_limits(params: Params, prompt: str) -> None:
 
 
 async def _ask(ctx: NodeContext, params: Params, prompt: str) -> str:
-    import openai
-
+    openai = await asyncio.to_thread(importlib.import_module, "openai")  # seconds of processor time, the first time
     key = await ctx.secrets.reveal(params.api_key) if params.api_key else "none"
     transport = ContextTransport(ctx.http, timeout_s=TIMEOUT_S)
     async with (
