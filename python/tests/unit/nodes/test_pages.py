@@ -29,3 +29,19 @@ def test_the_example_on_a_page_is_a_flow_the_worker_accepts(name: str) -> None:
     flow: dict[str, Any] = json.loads(found.group(1))
     graph = build_graph(flow["flow_json"], node_specs(node_types()))
     assert name in {node.type for node in graph.nodes}
+
+
+@pytest.mark.parametrize("name", sorted({node.type for node in node_types().values()}))
+def test_an_example_feeds_every_handle_its_node_needs(name: str) -> None:
+    node = node_types()[name]
+    required = {handle.name for handle in node.input_handles().values() if handle.required}
+    assert required <= node.example_inputs.keys()
+
+
+def test_every_node_is_named_in_a_unit_test_and_those_that_ask_servers_in_a_wire_test() -> None:
+    tests = Path(__file__).resolve().parents[2]
+    unit = "".join(path.read_text(encoding="utf-8") for path in (tests / "unit" / "nodes").glob("test_*.py"))
+    wire = "".join(path.read_text(encoding="utf-8") for path in (tests / "integration").rglob("test_*.py"))
+    for node in {node.type: node for node in node_types().values()}.values():
+        names = (node.type, type(node).__name__)
+        assert any(name in unit + wire for name in names), f"{node.type} has no test"

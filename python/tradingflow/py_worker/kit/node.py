@@ -51,6 +51,8 @@ class Node(ABC, Generic[P, I, O]):
     aliases: ClassVar[tuple[str, ...]] = ()
     example: ClassVar[Mapping[str, Any]] = {}
     """A `config` that is valid; shown in the catalog and the docs."""
+    example_inputs: ClassVar[Mapping[str, Any]] = {}
+    """What the example needs at its input handles; every required one."""
     default_timeout: ClassVar[timedelta] = timedelta(seconds=30)
     """How long one run may take where the flow says nothing else."""
     Params: ClassVar[_ParamsModel]

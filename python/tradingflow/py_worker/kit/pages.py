@@ -11,8 +11,6 @@ from typing import Any
 from tradingflow.py_worker.kit.node import Node
 from tradingflow.py_worker.kit.registry import catalog, node_types
 
-_SOURCE = {"id": "source", "type": "code_node", "config": {"python_code": "output_data = 1"}}
-
 
 def write_pages(folder: Path) -> list[Path]:
     """One page a node and an index; returns what was written."""
@@ -35,14 +33,16 @@ def pages() -> dict[str, str]:
 
 
 def example_flow(node: Node[Any, Any, Any]) -> dict[str, Any]:
-    """A flow that holds the node with its example config; its required inputs are fed by a code node."""
-    required = [handle.name for handle in node.input_handles().values() if handle.required]
+    """A flow that holds the node with its example config; a code node feeds it the example's inputs."""
     entry = {"id": "example", "type": node.type, "config": dict(node.example)}
+    if not node.example_inputs:
+        return {"nodes": [entry], "edges": []}
+    code = "\n".join(f"{name} = {value!r}" for name, value in node.example_inputs.items())
     edges = [
-        {"source": "source", "source_handle": "output_data", "target": "example", "target_handle": name}
-        for name in required
+        {"source": "source", "source_handle": name, "target": "example", "target_handle": name}
+        for name in node.example_inputs
     ]
-    return {"nodes": [*([_SOURCE] if edges else []), entry], "edges": edges}
+    return {"nodes": [{"id": "source", "type": "code_node", "config": {"python_code": code}}, entry], "edges": edges}
 
 
 def _page(entry: Mapping[str, Any]) -> str:

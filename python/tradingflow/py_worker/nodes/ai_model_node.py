@@ -72,6 +72,7 @@ class AiModelNode(Node[Params, Inputs, Outputs]):
         "api_key": {"$secret": "openai"},
         "prompt": "Is the mood of these headlines good or bad for ETH? {headlines}",
     }
+    example_inputs: ClassVar[dict[str, Any]] = {"headlines": ["ETH climbs after upgrade", "Fees at a two-year low"]}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         prompt = fill(params.prompt, variables(inputs.model_extra or {}, ctx.incoming))

@@ -42,6 +42,7 @@ class ApprovalNode(Node[Params, Inputs, Outputs]):
     category = "logic"
     default_timeout = timedelta(days=7)
     example: ClassVar[dict[str, Any]] = {"question": "Sell half of the ETH?", "timeout_s": 900, "on_timeout": "reject"}
+    example_inputs: ClassVar[dict[str, Any]] = {"data": {"sell": "0.5", "price": "2410"}}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         timeout = timedelta(seconds=params.timeout_s)

@@ -69,6 +69,7 @@ class ConditionNode(Node[Params, Inputs, Outputs]):
     )
     category = "logic"
     example: ClassVar[dict[str, Any]] = {"expression": "latest < 30.0"}
+    example_inputs: ClassVar[dict[str, Any]] = {"latest": 27.5}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         values = variables(inputs.model_extra or {}, ctx.incoming)

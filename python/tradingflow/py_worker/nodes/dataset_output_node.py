@@ -54,6 +54,7 @@ class DatasetOutputNode(Node[Params, Inputs, Outputs]):
     description = "Writes rows to a dataset of yours, to a CSV or JSON file, or to a Google sheet; once each cycle."
     category = "data"
     example: ClassVar[dict[str, Any]] = {"name": "signals", "mode": "append", "keep_rows": 10_000}
+    example_inputs: ClassVar[dict[str, Any]] = {"data": {"side": "buy", "price": "1990"}}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         rows = rows_of(inputs.data)

@@ -55,6 +55,7 @@ class TelegramSenderNode(Node[Params, Inputs, Outputs]):
         "chat_id": "@my_channel",
         "text": "Bought: {message}",
     }
+    example_inputs: ClassVar[dict[str, Any]] = {"message": "0.5 ETH at 1990"}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         said = inputs.message if isinstance(inputs.message, str) else json.dumps(inputs.message)

@@ -46,6 +46,7 @@ class WebhookSenderNode(Node[Params, Inputs, Outputs]):
         "url": "https://hooks.example.com/tradingflow",
         "signing_secret": {"$secret": "webhook"},
     }
+    example_inputs: ClassVar[dict[str, Any]] = {"data": {"side": "buy", "price": "1990"}}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         identity = "msg_" + hashlib.sha256(ctx.idempotency_key.encode()).hexdigest()[:32]

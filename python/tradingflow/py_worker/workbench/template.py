@@ -58,6 +58,7 @@ class {cls}(Node[Params, Inputs, Outputs]):
     description = "Tells how far a number is from another one."
     category = "logic"
     example = {{"reference": 2000}}
+    example_inputs = {{"value": 2100}}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         if inputs.value < 0:
