@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
@@ -12,12 +14,16 @@ from sqlalchemy import select
 from tests.integration.worker.conftest import Client, until
 from tests.integration.worker.nodes import node
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import DeadLetter, Flow, FlowLog
+from tradingflow.db.models import Approval, DeadLetter, Flow, FlowLog
 
 # The token is the credential; whoever has it may call, signed in or not.
 PUBLIC = {("POST", "/hooks/{token}")}
+# Names are the owner's own: who writes under one of mine gets one of theirs.
+OWN_NAMES = {("PUT", "/flows/{flow_id}"), ("PUT", "/datasets/{name}/file"), ("POST", "/datasets/{name}/rows")}
 FLOW_JSON = {"nodes": [node("n", "emit")], "edges": []}
 BODIES: dict[str, Any] = {
+    "rows": {"rows": [{"a": 1}]},
+    "{approval_id}": {"approved": True},
     "partial-run": {"scope": "node", "node_id": "n"},
     "{flow_id}": {"flow_id": "mine", "cycle_interval": None, "trigger": {"type": "webhook"}, "flow_json": FLOW_JSON},
 }
@@ -36,11 +42,22 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
     await client.execute("mine", FLOW_JSON["nodes"], [], **webhook)
     await client.ok("POST", "/flows/mine/cycles")
     await client.cycle_end("mine")
+    await client.ok("POST", "/datasets/mine/rows", BODIES["rows"])
     async with sessions.begin() as session:
         flow = (await session.scalars(select(Flow))).one()
         log = (await session.scalars(select(FlowLog))).first()
         letter = DeadLetter(flow_pk=flow.id, cycle=0, message_id="m", routing_key="r", body=b"{}", reason="x")
-        session.add(letter)
+        approval = Approval(
+            id=uuid4(),
+            user_id=client.user_id,
+            flow_pk=flow.id,
+            cycle=0,
+            node_id="n",
+            question="?",
+            on_timeout="reject",
+            expires_at=datetime.now(UTC),
+        )
+        session.add_all([letter, approval])
     assert log is not None
     return {
         "flow_id": "mine",
@@ -50,6 +67,8 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
         "task": "mine_0_n",
         "log_id": str(log.id),
         "letter": str(letter.id),
+        "name": "mine",
+        "approval_id": str(approval.id),
     }
 
 
@@ -64,7 +83,7 @@ async def test_every_route_with_an_id_is_a_404_for_a_stranger(
     worker: FastAPI, client: Client, stranger: Client, ids: dict[str, str]
 ) -> None:
     routes = set(id_routes(worker.openapi()))
-    private = sorted(routes - PUBLIC - {("PUT", "/flows/{flow_id}")})
+    private = sorted(routes - PUBLIC - OWN_NAMES)
     assert len(private) >= 30
     for method, path in private:
         assert await ask(stranger, method, path, ids) == (404, "not_found"), f"{method} {path}"
@@ -84,6 +103,13 @@ async def test_a_stranger_who_puts_a_flow_of_that_name_gets_a_flow_of_their_own(
     assert len((await client.ok("GET", "/flows/mine/cycles"))["items"]) == 1
 
 
+async def test_a_stranger_who_writes_to_a_dataset_of_that_name_gets_one_of_their_own(
+    client: Client, stranger: Client, ids: dict[str, str]
+) -> None:
+    assert await ask(stranger, "POST", "/datasets/{name}/rows", ids) == (200, "")
+    assert (await client.ok("GET", "/datasets/mine"))["rows"] == 1
+
+
 async def test_every_route_but_the_open_ones_wants_a_token(
     worker: FastAPI, client: Client, ids: dict[str, str]
 ) -> None:
@@ -100,6 +126,8 @@ async def test_a_stranger_finds_nothing_of_mine_in_any_list(
     await client.execute("slow", [node("s", "sleep", {"seconds": 60})], [])
     await until(lambda: _lists_running(client))
     assert (await stranger.ok("GET", "/flows"))["items"] == []
+    assert (await stranger.ok("GET", "/datasets"))["items"] == []
+    assert (await stranger.ok("GET", "/approvals?status=all"))["items"] == []
     assert await stranger.ok("GET", "/nodes") == []
     assert await stranger.ok("GET", "/worker/nodes") == []
     await client.ok("POST", "/flows/slow/stop")

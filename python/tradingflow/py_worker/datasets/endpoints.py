@@ -78,7 +78,9 @@ async def list_rows(
     return Page(items=page, next_cursor=encode_cursor(page[-1].position) if len(found) > limit else None)
 
 
-@router.get("/{name}/file", response_class=Response, responses={200: {"content": {"text/csv": {}}}})
+@router.get(
+    "/{name}/file", response_class=Response, responses={200: {"content": {"text/csv": {}, "application/json": {}}}}
+)
 async def download(
     name: Name,
     session: Transaction,
