@@ -21,6 +21,7 @@ KNOWN = {
     "py_worker/sandbox/runner.py": {"socket", "subprocess"},
     "py_worker/sandbox/jail.py": {"subprocess"},
     "py_worker/kit/providers.py": {"httpx"},
+    "outbound/exchanges.py": {"ccxt"},  # its every request is sent by the guarded client
     "py_worker/kit/exchanges.py": {"ccxt"},
     "py_worker/kit/sheets.py": {"gspread", "google", "requests"},  # its session sends through the node's client
     "py_worker/nodes/ai_model_node.py": {"httpx", "openai"},

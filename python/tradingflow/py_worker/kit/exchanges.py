@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import asyncio
-from collections.abc import Mapping
->>>>>>> 1a700ea (Import and describe heavy libraries beside the event loop)
 from typing import Any
 
 from tradingflow.core.errors import DependencyUnavailable, TooManyRequests, TradingFlowError
@@ -26,12 +22,8 @@ class ExchangeCandles:
         self._http = http
 
     async def candles(self, query: CandleQuery) -> list[list[float]]:
-<<<<<<< HEAD
-        exchange = open_exchange(query.exchange, self._http, accept, query.base_url)
-=======
         # In a thread: importing ccxt takes a second of processor time, describing a large exchange 50 ms.
-        exchange = await asyncio.to_thread(open_exchange, query.exchange, self._http, query.base_url)
->>>>>>> 1a700ea (Import and describe heavy libraries beside the event loop)
+        exchange = await asyncio.to_thread(open_exchange, query.exchange, self._http, accept, query.base_url)
         try:
             symbol = await _symbol(exchange, query)
             rows = await exchange.fetch_ohlcv(symbol, query.interval, limit=query.limit)
