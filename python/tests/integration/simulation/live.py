@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 
 from devstack.executor_world import operator_signer
 from tests.integration.simulation.world import World
@@ -15,7 +16,7 @@ from tradingflow.account_manager.relayer.signers import SignerSet
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import ExecutorSettings
-from tradingflow.db.models import Trade
+from tradingflow.db.models import Signer, Trade
 
 
 @asynccontextmanager
@@ -23,6 +24,10 @@ async def executing(world: World, settings: ExecutorSettings) -> AsyncIterator[N
     """While inside, every trade a flow asks for is executed on the chain."""
     chains = {world.chain.chain_id: world.chain}
     executor = TradeExecutor(Relayer(world.sessions, chains, SignerSet([operator_signer()]), SystemClock(), settings))
+    async with world.sessions.begin() as session:
+        # As an executor does when it starts: whose keys trade here is what a flow's preflight asks.
+        row = {"chain_id": world.chain.chain_id, "address": operator_signer().address}
+        await session.execute(insert(Signer).values(row).on_conflict_do_nothing())
     task = asyncio.create_task(_execute_all(world, executor))
     try:
         yield
