@@ -21,7 +21,7 @@ class Lies:
 
     `error_rate`: a request is answered with an error and never reaches the node. `silence_after_send_rate`: the node
     takes the transaction, and the connection breaks before it can say so. `nonce_lie` is added to transaction counts,
-    `chain_lie` to the chain id; `hides_receipts` denies every receipt.
+    `chain_lie` to the chain id; `hides_receipts` denies every receipt; `swallows` takes transactions and keeps them.
     """
 
     error_rate: float = 0.0
@@ -29,6 +29,7 @@ class Lies:
     nonce_lie: int = 0
     chain_lie: int = 0
     hides_receipts: bool = False
+    swallows: bool = False
     told: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
@@ -70,6 +71,9 @@ class LyingRpc:
         if self._happens(self.lies.error_rate, "errors"):
             error = {"code": -32603, "message": "internal error"}
             return _answer({"jsonrpc": "2.0", "id": asked["id"], "error": error})
+        if asked["method"] == SEND and self.lies.swallows:
+            self.lies.count("swallowed")
+            return _answer({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + "ab" * 32})
         async with self._session.post(self._upstream, json=asked) as response:
             answer = orjson.loads(await response.read())
         if asked["method"] == SEND and self._happens(self.lies.silence_after_send_rate, "silences"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -96,6 +97,16 @@ async def test_transaction_reaches_the_chain_though_the_first_node_never_takes_i
     raw, sent = await signed_transfer()
     assert (await send_raw(nodes.client, raw)).is_held
     assert await find_receipt(nodes.client, sent) is not None
+
+
+async def test_transaction_that_one_node_takes_and_keeps_reaches_the_chain_through_the_others(nodes: Nodes) -> None:
+    nodes.rpcs[FIRST].lies.swallows = True
+    raw, sent = await signed_transfer()
+    assert (await send_raw(nodes.client, raw)).is_held
+    async with asyncio.timeout(10):
+        while await find_receipt(nodes.client, sent) is None:  # noqa: ASYNC110 - a chain sets no event
+            await asyncio.sleep(0.02)
+    assert nodes.rpcs[FIRST].lies.told == {"swallowed": 1}
 
 
 async def test_receipt_that_one_node_hides_is_found(nodes: Nodes) -> None:
