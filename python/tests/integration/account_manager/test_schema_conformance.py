@@ -16,6 +16,8 @@ from tests.integration.account_manager.test_server_process import running_server
 CASES_AN_OPERATION = 5
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance"
 CHECKS += ",response_schema_conformance,negative_data_rejection,missing_required_header,ignored_auth"
+# A loaded machine may take longer over the document than httpx waits by itself.
+ANSWER_S = 60.0
 # What may end the session a run is signed in with: these have a run, and a session, of their own.
 ENDING = ("/auth/logout", "/users/me", "/auth/sessions/{session_id}")
 
@@ -25,7 +27,9 @@ def test_no_server_error_and_no_answer_outside_the_schema(
 ) -> None:
     """The whole document, in two runs."""
     with running_server(database_url, redis_url, rabbitmq_url, anvil, SIGN_IN_LIMIT="100000/minute") as url:
-        operations = sum(len(methods) for methods in httpx.get(f"{url}/openapi.json").json()["paths"].values())
+        operations = sum(
+            len(methods) for methods in httpx.get(f"{url}/openapi.json", timeout=ANSWER_S).json()["paths"].values()
+        )
         tested = _tested(url, "--exclude-path", tmp_path) + _tested(url, "--include-path", tmp_path)
     assert tested == operations
 
@@ -46,7 +50,9 @@ def _tested(url: str, option: str, directory: Path) -> int:
 
 def _access_token(url: str) -> str:
     account = wallet(1)
-    nonce = httpx.post(f"{url}/auth/nonce", json={"address": account.address, "chain_id": CHAIN_ID}).json()
+    nonce = httpx.post(
+        f"{url}/auth/nonce", json={"address": account.address, "chain_id": CHAIN_ID}, timeout=ANSWER_S
+    ).json()
     body = {"message": nonce["message"], "signature": sign(account, nonce["message"])}
-    token: str = httpx.post(f"{url}/auth/login", json=body).json()["access_token"]
+    token: str = httpx.post(f"{url}/auth/login", json=body, timeout=ANSWER_S).json()["access_token"]
     return token
