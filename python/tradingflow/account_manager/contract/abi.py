@@ -13,7 +13,6 @@ from tradingflow.chain.decoder import EventSpec, Param, event_from_abi
 from tradingflow.core.errors import InvalidInput
 
 MAX_EVENTS = 500
-MAX_ENTRIES = 5_000
 # An ABI is hostile input to a recursive reader, and its arrays of pointers let a short log stand for many values.
 MAX_PARAMS = 64
 MAX_DEPTH = 8

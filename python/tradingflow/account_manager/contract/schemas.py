@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from tradingflow.account_manager.contract.abi import MAX_ENTRIES, MAX_EVENTS
+from tradingflow.account_manager.contract.abi import MAX_EVENTS
 from tradingflow.account_manager.fields import (
     BlockNumber,
     ChainId,
@@ -27,7 +27,7 @@ class ContractRequest(RequestModel):
     address: EvmAddressField
     name: str = Field(default="", max_length=64, pattern=r"^[\w .:@()-]*$", description="What you call it")
     abi: list[dict[str, Any]] | None = Field(
-        default=None, max_length=MAX_ENTRIES, description=f"JSON ABI with 1 to {MAX_EVENTS} events; the rest is ignored"
+        default=None, description=f"JSON ABI with 1 to {MAX_EVENTS} events; the rest is ignored"
     )
     kind: BuiltInKind | None = Field(default=None, description="A built-in ABI instead")
     from_block: BlockNumber | None = Field(
