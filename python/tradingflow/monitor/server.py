@@ -145,7 +145,7 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def collect_garbage_rarely() -> None:
-    """A backfill makes tens of thousands of rows and no cycle; looking for cycles among them was a third of its CPU."""
+    """A backfill makes tens of thousands of rows and no cycle: looking for cycles among them is CPU for nothing."""
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER_OBJECTS, 20, 100)
 
