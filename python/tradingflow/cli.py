@@ -15,14 +15,13 @@ import typer
 from tradingflow.account_manager.trade.commands import app as trades
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.monitor.commands import app as monitor
-from tradingflow.py_worker.commands import app as nodes
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(monitor, name="monitor")
-app.add_typer(nodes, name="node")
 app.add_typer(trades, name="trades")
-# The image of the account services has this command line, but no flows to test.
+# The image of the account services has this command line, but neither nodes nor flows.
 if find_spec("tradingflow.py_worker") is not None:
+    app.add_typer(import_module("tradingflow.py_worker.commands").app, name="node")
     app.add_typer(import_module("tradingflow.py_worker.backtest.commands").app, name="backtest")
 
 

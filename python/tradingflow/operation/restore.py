@@ -46,6 +46,7 @@ async def load(settings: PlatformSettings, folder: Path, manifest: Manifest) -> 
     engine = make_engine(settings, application="tradingflow-restore", pool_size=1)
     try:
         async with engine.begin() as connection:
+            await _empty(connection)
             for file in manifest.tables:
                 await _load_table(connection, folder, file)
             for table in Base.metadata.sorted_tables:
@@ -78,6 +79,18 @@ async def _refuse_company(connection: AsyncConnection) -> None:
 async def _tables(connection: AsyncConnection) -> int:
     count = await connection.scalar(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
     return int(count or 0)
+
+
+async def _empty(connection: AsyncConnection) -> None:
+    """Migrations put rows into some tables (the plans); the back-up holds those rows as they were."""
+    names = await connection.scalar(
+        text(
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        )
+    )
+    if names:
+        await connection.execute(text(f"TRUNCATE {names}"))  # quoted by PostgreSQL
 
 
 async def _load_table(connection: AsyncConnection, folder: Path, file: TableFile) -> None:

@@ -119,11 +119,14 @@ async def test_an_operator_may_accept_a_missing_part_only_by_its_name() -> None:
 
 async def test_who_computes_much_is_moved_to_the_slow_lane_and_the_neighbour_is_not(sandbox: Sandbox) -> None:
     hog, neighbour = (MemoryContext(code=sandbox.for_owner(name)) for name in ("mallory", "alice"))
-    with pytest.raises(NodeFailed, match="TimeoutError"):
-        await signals(hog, "while True: pass", timeout_s=1.5)
-    now = asyncio.get_running_loop().time()
+    now = asyncio.get_running_loop().time
+    for _ in range(20):  # a busy machine gives a run less processor time than it takes to overdraw the account
+        with pytest.raises(NodeFailed, match="TimeoutError"):
+            await signals(hog, "while True: pass", timeout_s=1.5)
+        if sandbox.lane_of("mallory", now()) == "slow":
+            break
     await signals(neighbour, "output_data = 1")
-    assert (sandbox.lane_of("mallory", now), sandbox.lane_of("alice", now)) == ("slow", "quick")
+    assert (sandbox.lane_of("mallory", now()), sandbox.lane_of("alice", now())) == ("slow", "quick")
     assert (await signals(hog, "output_data = 2"))["output_data"] == 2
 
 

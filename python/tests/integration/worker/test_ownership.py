@@ -19,7 +19,13 @@ from tradingflow.db.models import Approval, DeadLetter, Flow, FlowLog
 # The token is the credential; whoever has it may call, signed in or not.
 PUBLIC = {("POST", "/hooks/{token}")}
 # Names are the owner's own: who writes under one of mine gets one of theirs.
-OWN_NAMES = {("PUT", "/flows/{flow_id}"), ("PUT", "/datasets/{name}/file"), ("POST", "/datasets/{name}/rows")}
+OWN_NAMES = {
+    ("PUT", "/flows/{flow_id}"),
+    ("PUT", "/datasets/{name}/file"),
+    ("POST", "/datasets/{name}/rows"),
+    ("PUT", "/paper/vaults/{chain_id}/{address}"),
+}
+PAPER_VAULT = {"chain_id": "31337", "address": "0x" + "aa" * 20}
 FLOW_JSON = {"nodes": [node("n", "emit")], "edges": []}
 BODIES: dict[str, Any] = {
     "rows": {"rows": [{"a": 1}]},
@@ -43,6 +49,8 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
     await client.ok("POST", "/flows/mine/cycles")
     await client.cycle_end("mine")
     await client.ok("POST", "/datasets/mine/rows", BODIES["rows"])
+    paper_vault = "/paper/vaults/{chain_id}/{address}".format(**PAPER_VAULT)
+    await client.ok("PUT", paper_vault, {"balances": {}, "policy": {"routers": {}, "tokens": {}}})
     async with sessions.begin() as session:
         flow = (await session.scalars(select(Flow))).one()
         log = (await session.scalars(select(FlowLog))).first()
@@ -69,6 +77,7 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
         "letter": str(letter.id),
         "name": "mine",
         "approval_id": str(approval.id),
+        **PAPER_VAULT,
     }
 
 
