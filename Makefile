@@ -19,6 +19,8 @@ NAME ?=
 LINES ?= 20
 FOLLOW ?= 1
 ARGS ?=
+# The tests wait for servers half of their time: three processes keep two cores busy. Each has servers of its own.
+TEST_PROCESSES ?= 3
 export SERVICES
 # Compiled modules are kept even where the machine's environment forbids it: six services that each compile all their
 # imports at every start took 32 s to be ready on two cores, 9 s with the bytecode kept.
@@ -35,9 +37,9 @@ run: ## Bring the platform up and play the main job; ONCE=1 ends after it, CYCLE
 	@$(IN_PYTHON) ONCE="$(ONCE)" CYCLES="$(CYCLES)" CANDLES="$(if $(CANDLES),$(abspath $(CANDLES)))" exec python -m devstack.main_job
 
 .PHONY: test
-test: ## Run the whole test suite against servers of its own; ARGS="-k name" goes to pytest
+test: ## Run the whole test suite against servers of its own, in TEST_PROCESSES=3; ARGS="-k name" goes to pytest instead
 	@$(BOOTSTRAP) test
-	@$(IN_PYTHON) exec python -m pytest $(ARGS)
+	@$(IN_PYTHON) exec python -m pytest $(or $(ARGS),-n $(TEST_PROCESSES) --dist loadfile)
 
 .PHONY: check
 check: ## Check style, types, imports, shell scripts and workflows
