@@ -111,6 +111,8 @@ class StateFile:
         self.file = data_dir / "state.json"
         self._copy = data_dir / "state.complete.json"
         self._copied_at_ns = 0
+        # The guard of the process before may still copy when the next one's begins.
+        self._copying = threading.Lock()
 
     def repair(self) -> None:
         """Put the copy back when the file is damaged."""
@@ -121,6 +123,10 @@ class StateFile:
 
     def keep_copy(self) -> None:
         """Copy the file when it changed and is complete."""
+        with self._copying:
+            self._keep_copy()
+
+    def _keep_copy(self) -> None:
         if not self.file.exists() or self.file.stat().st_mtime_ns == self._copied_at_ns:
             return
         changed_at_ns = self.file.stat().st_mtime_ns

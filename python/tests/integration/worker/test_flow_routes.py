@@ -89,6 +89,8 @@ async def test_stop_cancels_the_running_node_and_marks_what_had_not_ended(client
     nodes = [node("a", "emit"), node("slow", "sleep", {"seconds": 60}), node("after", "pass")]
     await client.execute("stopped", nodes, [edge("a", "slow"), edge("slow", "after")])
     await until(lambda: _started(client, "stopped"))
+    # The node behind it may start before this one's end is committed; a stop in between would terminate both.
+    await until(lambda: _is_completed(client, "stopped", "a"))
     await client.ok("POST", "/flows/stopped/stop")
     cycle = await client.cycle_end("stopped")
     statuses = {name: task["status"] for name, task in tasks_by_node(cycle).items()}
@@ -99,6 +101,11 @@ async def test_stop_cancels_the_running_node_and_marks_what_had_not_ended(client
 
 async def _started(client: Client, flow_id: str) -> bool:
     return any(f"{flow_id}_0_slow" in key for key in Sleep.started)
+
+
+async def _is_completed(client: Client, flow_id: str, node_id: str) -> bool:
+    cycle = (await client.get(f"/flows/{flow_id}/cycles/0")).json()
+    return bool(tasks_by_node(cycle).get(node_id, {}).get("status") == "completed")
 
 
 async def _cancelled(flow_id: str) -> bool:
