@@ -178,21 +178,21 @@ async def judge(driver: Driver, flow: UUID, figures: Figures, kills: int, outage
     )  # fmt: skip
 
 
-async def control(found: World, figures: Figures, dice: random.Random) -> None:
-    """Kill the worker without acknowledgements and confirms a few times: some chains must be missing."""
+async def control(found: World, figures: Figures) -> None:
+    """Kill the worker without acknowledgements and confirms while chains are under way: some must be missing."""
     connection = await aio_pika.connect(found.rabbitmq.url)
     channel = await connection.channel()
     for name in (QUEUE, ENDED):
         await channel.declare_queue(name, durable=True)
     for _ in range(CONTROL_CHAINS):
         await channel.default_exchange.publish(aio_pika.Message(b"10"), QUEUE)
-    for _ in range(5):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.worker_control", env=found.environment
-        )
-        await asyncio.sleep(dice.uniform(1.0, 2.0))
-        process.kill()
-        await process.wait()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.worker_control", env=found.environment, stdout=asyncio.subprocess.PIPE
+    )
+    if process.stdout is None or not await process.stdout.readline():
+        raise RuntimeError("the control ended before it hopped")
+    process.kill()
+    await process.wait()
     left = await channel.declare_queue(QUEUE, durable=True, passive=True)
     ended = await channel.declare_queue(ENDED, durable=True, passive=True)
     arrived = (left.declaration_result.message_count or 0) + (ended.declaration_result.message_count or 0)
@@ -217,7 +217,7 @@ async def main() -> int:
             progress("some cycles did not end in time")
         await judge(driver, flow, figures, chaos.kills, chaos.outages)
         await chaos.stop()
-        await control(found, figures, dice)
+        await control(found, figures)
         await driver.close()
     return figures.exit_code
 

@@ -1,8 +1,12 @@
-"""The control of the chaos run: the same hops without confirms and acknowledgements. It must lose some."""
+"""The control of the chaos run: the same hops without confirms and acknowledgements. It must lose some.
+
+Prints a line once it has made HOPS_BEFORE_DEATH hops: that is when it is killed, with chains under way.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 
@@ -12,6 +16,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 QUEUE = "chaos.control"
 ENDED = "chaos.control.ended"
+HOPS_BEFORE_DEATH = 20
 
 
 async def main() -> None:
@@ -21,7 +26,11 @@ async def main() -> None:
     queue = await channel.declare_queue(QUEUE, durable=True)
     await channel.declare_queue(ENDED, durable=True)
 
+    hops = itertools.count(1)
+
     async def hop(message: AbstractIncomingMessage) -> None:
+        if next(hops) == HOPS_BEFORE_DEATH:
+            print("under way", flush=True)
         left = int(message.body)
         await asyncio.sleep(0.01)
         target = QUEUE if left else ENDED

@@ -57,17 +57,25 @@ class Sink(Node[NoParams, AnyInput, AnyOutput]):
 
     type, title, description, category = "sink", "Sink", "Counts effects.", "bench"
 
+    def __init__(self) -> None:
+        self._provider: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
     async def run(self, ctx: NodeContext, params: NoParams, inputs: AnyInput) -> AnyOutput:
-        connection = await asyncpg.connect(os.environ["SINK_DSN"])
-        try:
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", ctx.idempotency_key)
-                known = await connection.fetchval("SELECT 1 FROM sink_effects WHERE key = $1", ctx.idempotency_key)
-                if known is None:
-                    await connection.execute("INSERT INTO sink_effects (key) VALUES ($1)", ctx.idempotency_key)
-        finally:
-            await connection.close()
+        provider = await self._connections()
+        async with provider.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", ctx.idempotency_key)
+            known = await connection.fetchval("SELECT 1 FROM sink_effects WHERE key = $1", ctx.idempotency_key)
+            if known is None:
+                await connection.execute("INSERT INTO sink_effects (key) VALUES ($1)", ctx.idempotency_key)
         return AnyOutput(value=inputs.value)
+
+    async def _connections(self) -> asyncpg.Pool:
+        """Kept open: a connection an effect costs a backend process each, which would be all that is measured."""
+        async with self._opening:
+            if self._provider is None:
+                self._provider = await asyncpg.create_pool(os.environ["SINK_DSN"], min_size=0, max_size=4)
+            return self._provider
 
 
 _NODES = (NoOp(), Wait(), Sink())
