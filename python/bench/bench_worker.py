@@ -36,10 +36,17 @@ DUE_S = int(os.environ.get("DUE_S", "60"))
 ONLY = os.environ.get("ONLY", "chain,scaling,schedules,growth").split(",")
 
 
-async def raw_baseline(url: str) -> tuple[float, float]:
-    """Rate and lone p50 of the better of quorum and classic durable queues."""
-    found = [(await RawHops(url, t).rate(RAW_CHAINS), await RawHops(url, t).lone_ms(50)) for t in ("quorum", "classic")]
-    return max(rate for rate, _ in found), min(lone for _, lone in found)
+async def raw_baseline(url: str) -> tuple[float, dict[str, float]]:
+    """Rate of the better of quorum and classic durable queues, and the lone p50 of both, in milliseconds.
+
+    A classic queue hands a message on before it is flushed, a quorum queue after: what a lone chain waits for is not
+    the same, so the engine's quorum queues are held against quorum queues, and the other is shown beside.
+    """
+    rates, lones = {}, {}
+    for kind in ("quorum", "classic"):
+        rates[kind] = await RawHops(url, kind).rate(RAW_CHAINS)
+        lones[kind] = await RawHops(url, kind).lone_ms(50)
+    return max(rates.values()), lones
 
 
 async def rate(driver: Driver, graph: dict[str, Any], cycles: int) -> float:
@@ -65,7 +72,7 @@ async def lone_ms(driver: Driver) -> float:
 
 async def with_one_worker(found: World, figures: Figures) -> None:
     raw_rate, raw_lone = await raw_baseline(found.rabbitmq.url)
-    progress(f"raw aio-pika: {raw_rate:.0f} hops/s, {raw_lone:.1f} ms for a lone chain")
+    progress(f"raw aio-pika: {raw_rate:.0f} hops/s, {raw_lone['quorum']:.1f} ms for a lone chain")
     celery_rate = await asyncio.to_thread(celery_chain_rate, found.environment, CELERY_CHAINS)
     progress(f"Celery chain: {celery_rate:.0f} tasks/s")
     driver = await Driver.connect(found)
@@ -78,7 +85,8 @@ async def with_one_worker(found: World, figures: Figures) -> None:
     await driver.close()
     # Once more, and the better one counts: on a shared machine the load of a moment must not flatter us.
     rate_after, lone_after = await raw_baseline(found.rabbitmq.url)
-    raw_rate, raw_lone = max(raw_rate, rate_after), min(raw_lone, lone_after)
+    raw_rate = max(raw_rate, rate_after)
+    raw_lone = {kind: min(raw_lone[kind], lone_after[kind]) for kind in raw_lone}
     figures.show(
         "worker_chain_hops", hops, "hops/s", baseline="aio-pika raw durable hops", baseline_value=raw_rate,
         target=">= 2 x baseline", ok=hops >= 2 * raw_rate,
@@ -88,8 +96,9 @@ async def with_one_worker(found: World, figures: Figures) -> None:
         target=">= 8 x baseline", ok=hops >= 8 * celery_rate,
     )  # fmt: skip
     figures.show(
-        "worker_lone_cycle_p50", lone, "ms", baseline="aio-pika raw, 10 hops", baseline_value=raw_lone,
-        target="<= 3 x baseline", ok=lone <= 3 * raw_lone,
+        "worker_lone_cycle_p50", lone, "ms", baseline="aio-pika raw, 10 hops over a quorum queue",
+        baseline_value=raw_lone["quorum"], target="<= 3 x baseline", ok=lone <= 3 * raw_lone["quorum"],
+        classic_queue_ms=round(raw_lone["classic"], 3),
     )  # fmt: skip
     figures.show(
         "worker_fan_out", fanned, "node tasks/s", baseline="worker_chain_hops", baseline_value=hops,
