@@ -134,6 +134,34 @@ async def deploy_market(
     return LocalMarket(**addresses, base_token=base.address, quote_token=quote.address, pool=pool.address, fee=POOL_FEE)
 
 
+@dataclass(frozen=True)
+class V2Exchange:
+    """A V2 router and its one pair, of the market's two tokens."""
+
+    router: str
+    pair: str
+
+
+async def open_v2_exchange(
+    deployer: Deployer, market: LocalMarket, *, base: Decimal = Decimal(100), quote: Decimal = Decimal(200_000)
+) -> V2Exchange:
+    """Deploy Uniswap V2 beside the market, with a pair that holds these whole tokens, minted for it."""
+    factory = await deployer.deploy("UniswapV2Factory", ZERO_ADDRESS)
+    router = await deployer.deploy("UniswapV2Router02", factory.address, market.weth)
+    amounts = {
+        market.base_token: from_human(base, BASE_DECIMALS),
+        market.quote_token: from_human(quote, QUOTE_DECIMALS),
+    }
+    for address, amount in amounts.items():
+        token = deployer.at("TestToken", address)
+        await deployer.send(token.functions.mint(deployer.account, amount))
+        await deployer.send(token.functions.approve(router.address, amount))
+    least = (0, 0, deployer.account, FAR_FUTURE)
+    await deployer.send(router.functions.addLiquidity(*amounts, *amounts.values(), *least))
+    pair = await factory.functions.getPair(*amounts).call()
+    return V2Exchange(str(router.address), str(pair))
+
+
 async def _deploy_contracts(deployer: Deployer) -> dict[str, AsyncContract]:
     weth = await deployer.deploy("TestWrappedNative")
     factory = await deployer.deploy("UniswapV3Factory")

@@ -16,6 +16,7 @@ TOKEN_BYTES = 20
 FEE_BYTES = 3
 HOP_BYTES = TOKEN_BYTES + FEE_BYTES
 FEE_DENOMINATOR = 1_000_000
+V2_FEE = 3000  # 0.3 %, the only fee a V2 pair has, in hundredths of a basis point
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,9 @@ from tradingflow.chain.pool_math import (
     price_from_tick,
     v2_amount_out,
 )
-from tradingflow.chain.swap_path import SwapPath, decode_path
+from tradingflow.chain.swap_path import V2_FEE, SwapPath, decode_path
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused
 from tradingflow.core.evm import ZERO_ADDRESS, parse_address
-
-V2_FEE = 3000  # 0.3 %, the only fee a V2 pair has, in hundredths of a basis point
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class UniswapReader:
     ) -> int:
         """Base units of the last token for exactly `amount_in` of the first. Raises Refused when no pool would pay.
 
-        A V2 path is quoted on the pairs of `router`, or of the chain's configured one.
+        A V2 path is quoted on the pairs of `router`'s factory (a pair itself knows it too), or of the chain's router.
         """
         if amount_in <= 0:
             raise InvalidInput("invalid_amount", "a quote needs an amount above zero")
@@ -124,7 +122,7 @@ class UniswapReader:
         return int(answer[0])
 
     async def _quote_v2(self, path: SwapPath, amount_in: int, block: BlockIdentifier, router: str | None) -> int:
-        factory = await self._v2_factory(router or self._client.settings.swap_router)
+        factory = await self._v2_factory(router or self._client.settings.router_for(is_v2=True))
         amount = amount_in
         for token_in, token_out in zip(path.tokens, path.tokens[1:], strict=False):
             pair = await self._pair(factory, token_in, token_out)
@@ -141,7 +139,12 @@ class UniswapReader:
     async def _pair(self, factory: str, token_a: str, token_b: str) -> str:
         key = (factory, min(token_a, token_b), max(token_a, token_b))
         if key not in self._pairs:
-            pair = str(await self._client.call("UniswapV2Factory", factory, "getPair", token_a, token_b))
+            try:
+                pair = str(await self._client.call("UniswapV2Factory", factory, "getPair", token_a, token_b))
+            except Refused as error:
+                raise Refused(
+                    "not_a_v2_router", f"the factory {factory} of the router has no getPair(): name a V2-style router"
+                ) from error
             if pair == ZERO_ADDRESS:
                 raise Refused("no_pool", f"there is no V2 pair of {token_a} and {token_b}")
             self._pairs[key] = pair

@@ -35,7 +35,8 @@ class ChainSettings(BaseModel):
     """One EVM chain we serve.
 
     `start_block` is where the Monitor begins, `finality_blocks` how deep a reorg may go, `quote_token` what values
-    are expressed in. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
+    are expressed in. `swap_router` is Uniswap V3's, `v2_router` that of V2 pairs; without the second the first stands
+    for both. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
     `exchange_markets` names the market of a token, as `exchange:market` in ccxt's word and the exchange's own
     (`binance:ETHUSDT`); its quote currency counts as the quote token.
     """
@@ -48,6 +49,7 @@ class ChainSettings(BaseModel):
     ws_url: str | None = None
     vault_factory: Address | None = None
     swap_router: Address | None = None
+    v2_router: Address | None = None
     quoter: Address | None = None
     start_block: int = Field(default=0, ge=0)
     finality_blocks: int = Field(default=64, ge=1)
@@ -57,6 +59,10 @@ class ChainSettings(BaseModel):
     coingecko_platform: str | None = None
     geckoterminal_network: str | None = None
     exchange_markets: dict[Address, ExchangeMarket] = {}
+
+    def router_for(self, *, is_v2: bool) -> str | None:
+        """The router for paths of this kind that name none; None where the chain has none."""
+        return (self.v2_router or self.swap_router) if is_v2 else self.swap_router
 
 
 class PlatformSettings(BaseSettings):

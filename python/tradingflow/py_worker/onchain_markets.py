@@ -37,11 +37,11 @@ class OnChainMarkets:
         mean = await self._reader(chain_id).mean_price(found, window_s, block)
         return self._as_price(found, mean, base_token, chain_id, block)
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         tokens = decode_path(path).tokens
         token_in = await self.token(chain_id, tokens[0])
         token_out = await self.token(chain_id, tokens[-1])
-        amount_out = await self._reader(chain_id).quote(path, amount_in)
+        amount_out = await self._reader(chain_id).quote(path, amount_in, router=router)
         price = rate(amount_in, token_in.decimals, amount_out, token_out.decimals)
         return Quote(token_in, token_out, amount_in, amount_out, price)
 

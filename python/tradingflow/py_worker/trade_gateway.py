@@ -79,12 +79,13 @@ class NodeTrades:
     async def _request(self, identity: str, intent: SwapIntent) -> None:
         """The row and its message, once; refused when the cycle was stopped or the vault is not the flow owner's."""
         chain = self.trading.chains.get(intent.chain_id)
-        if chain is None or chain.swap_router is None:
+        router = None if chain is None else intent.router_on(chain)
+        if router is None:
             raise Refused("no_router", f"no swap router is configured for chain {intent.chain_id}")
         async with self.trading.sessions.begin() as session:
             await self._require_running(session)
             await self._require_own_vault(session, intent)
-            row = self._row(identity, intent, chain.swap_router)
+            row = self._row(identity, intent, router)
             inserted = await session.scalar(insert(Trade).values(row).on_conflict_do_nothing().returning(Trade.id))
             if inserted is not None:
                 body = encode(TradeRequested(identity))
@@ -117,7 +118,7 @@ class NodeTrades:
             "node_id": self.node_id,
             "chain_id": intent.chain_id,
             "vault_address": parse_address(intent.vault),
-            "router": router,
+            "router": parse_address(router),
             "path": intent.path,
             "token_in": parse_address(intent.token_in),
             "token_out": parse_address(intent.token_out),

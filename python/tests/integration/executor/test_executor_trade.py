@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
+from devstack.uniswap import open_v2_exchange
 from devstack.vaults import LocalVaults
 from tradingflow.account_manager.trade import repository
-from tradingflow.core.evm import ZERO_ADDRESS
-from tradingflow.core.money import MAX_UINT256, minus_bps
+from tradingflow.core.money import minus_bps
 from tradingflow.messaging.messages import TradeSettled
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -20,19 +20,10 @@ UNISWAP_V2_ROUTER = 2
 async def open_v2_market(world: World) -> str:
     """A V2 router whose one pair holds both tokens of the market, allowed by the vault."""
     async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
-        deployer = vaults.deployer
-        factory = await deployer.deploy("UniswapV2Factory", ZERO_ADDRESS)
-        router = await deployer.deploy("UniswapV2Router02", factory.address, world.market.weth)
-        amounts = {world.market.base_token: 100 * ONE_BASE, world.market.quote_token: 200_000 * ONE_QUOTE}
-        for token, amount in amounts.items():
-            minted = deployer.at("TestToken", token)
-            await deployer.send(minted.functions.mint(vaults.owner, amount))
-            await deployer.send(minted.functions.approve(router.address, amount))
-        least = (0, 0, vaults.owner, MAX_UINT256)
-        await deployer.send(router.functions.addLiquidity(*amounts, *amounts.values(), *least))
-        vault = deployer.at("Vault", world.vault)
-        await deployer.send(vault.functions.setRouter(router.address, UNISWAP_V2_ROUTER))
-    return str(router.address)
+        exchange = await open_v2_exchange(vaults.deployer, world.market)
+        vault = vaults.deployer.at("Vault", world.vault)
+        await vaults.deployer.send(vault.functions.setRouter(exchange.router, UNISWAP_V2_ROUTER))
+    return exchange.router
 
 
 async def test_requested_trade_is_mined_and_settled_with_what_the_chain_says(world: World) -> None:

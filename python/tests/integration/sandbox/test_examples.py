@@ -72,7 +72,7 @@ class AnyMarket(FixedMarkets):
         base = ETHER if base_token is None else TokenInfo(base_token, 18)
         return PoolPrice(chain_id, pool, base, DOLLAR, self.price, 3000, 7)
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         return Quote(ETHER, DOLLAR, amount_in, amount_in, self.price)
 
 

@@ -134,6 +134,12 @@ async def test_a_vault_that_is_not_the_owners_blocks(owner: Client, world: World
     assert report["spend"] == []
 
 
+async def test_a_chain_that_is_not_served_blocks(owner: Client, world: World) -> None:
+    report = await stored(owner, swap(world, chain_id=5, amount="1000", amount_unit="base_units"))
+    assert codes(report, blocking=True) == {"unknown_chain"}
+    assert report["spend"] == []
+
+
 async def test_an_amount_another_node_brings_counts_as_the_largest_trade(owner: Client, world: World) -> None:
     await as_owner(world, "setTokenPolicy", world.market.quote_token, True, 20 * ONE_QUOTE, 9000 * ONE_QUOTE)
     price = {"id": "price", "type": "dex_price_node", "config": {"chain_id": CHAIN_ID, "pool": world.market.pool}}

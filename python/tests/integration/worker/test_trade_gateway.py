@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.integration.worker.nodes import TEST_TYPES, node
+from tradingflow.chain.swap_path import encode_path
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import address_from_bytes
@@ -29,7 +30,7 @@ from tradingflow.py_worker.trade_gateway import LiveTrading, NodeTrades
 
 CHAIN_ID = 31337
 WETH, USDC, VAULT, ROUTER = (address_from_bytes(bytes([n]) * 20) for n in (1, 2, 3, 4))
-INTENT = SwapIntent(CHAIN_ID, VAULT, b"path", USDC, WETH, 2_000_000, 50)
+INTENT = SwapIntent(CHAIN_ID, VAULT, encode_path([USDC, WETH]), USDC, WETH, 2_000_000, 50)
 GRAPH = {"nodes": [node("swap", "emit")], "edges": []}
 
 

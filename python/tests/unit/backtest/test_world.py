@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.backtest.flows import FIVE_MINUTES, POOL, cross_flow, edge, generated, node, trade_config
+from tests.unit.backtest.flows import FIVE_MINUTES, POOL, VAULT, cross_flow, edge, generated, node, trade_config
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.backtest.check import check
 from tradingflow.py_worker.backtest.run import backtest, flow_under_test
@@ -89,6 +89,17 @@ def test_a_loss_cap_counts_the_fee_of_each_trade() -> None:
 def test_slippage_beyond_what_the_node_accepts_is_refused_by_the_router() -> None:
     assert refused_with({"fill_model": {"slippage_bps": 51}}) == {"slippage_exceeded"}
     assert refused_with({"fill_model": {"slippage_bps": 50}}) == set()
+
+
+@pytest.mark.parametrize("route", [{}, {"route": "v2"}, {"route": "v2", "router": VAULT}, {"router": VAULT}])
+def test_candles_fill_whatever_route_and_router_a_swap_names(route: dict[str, str]) -> None:
+    swap = {key: value for key, value in trade_config().items() if key != "pool"}
+    tokens = {"token_in": "0x" + "b" * 40, "token_out": "0x" + "a" * 40}
+    flow = {"nodes": [node("swap", "swap_node", {**swap, **tokens, **route})], "edges": []}
+    spec = BacktestSpec.model_validate({"markets": [{"symbol": "ETHBTC", "base_token": tokens["token_out"]}]})
+    result = backtest(flow_under_test(flow), [generated(10)], spec)
+    assert result.trades
+    assert result.world.ledger.refusals == {}
 
 
 def test_a_trade_larger_than_its_share_of_the_candle_is_refused() -> None:

@@ -4,13 +4,16 @@ from typing import Any
 import pytest
 
 from tradingflow.chain.swap_path import decode_path
+from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import InvalidInput
+from tradingflow.core.evm import parse_address
 from tradingflow.py_worker.kit.testing import DOLLAR, ETHER, POOL, VAULT, FixedMarkets, MemoryContext, SpendingGateway
 from tradingflow.py_worker.nodes.buy_node import BuyNode
 from tradingflow.py_worker.nodes.sell_node import SellNode
 from tradingflow.py_worker.nodes.swap_node import SwapNode
 
 SWAP: dict[str, Any] = {"chain_id": 1, "vault": VAULT, "token_in": ETHER.address, "token_out": DOLLAR.address}
+TWO, THREE = parse_address("0x" + "2" * 39 + "a"), parse_address("0x" + "3" * 39 + "a")
 PAIR: dict[str, Any] = {"chain_id": 1, "vault": VAULT, "pool": POOL}
 
 
@@ -96,6 +99,10 @@ async def test_with_nothing_to_sell_no_trade_is_made_and_the_branch_is_not_taken
         {"chain_id": 0},
         {"vault": "0x12"},
         {"min_amount_out": "0"},
+        {"route": "v4"},
+        {"route": "v2", "fee": 500},
+        {"route": "v2", "via": [[500, "0x" + "9" * 40]]},
+        {"router": "0x12"},
     ],
 )
 def test_a_config_that_makes_no_trade_is_refused_before_the_flow_starts(wrong: dict[str, Any]) -> None:
@@ -121,6 +128,52 @@ async def test_a_swap_over_two_pools_names_each_hop(ctx: MemoryContext, gateway:
     await SwapNode().execute(ctx, {**SWAP, "amount": "1", "via": [[500, middle]], "fee": 3000}, {})
     path = decode_path(gateway.intents[0].path)
     assert (path.tokens, path.fees) == ((ETHER.address, middle, DOLLAR.address), (500, 3000))
+
+
+async def test_a_v2_route_names_tokens_only_and_the_router_it_is_to_go_through(
+    ctx: MemoryContext, gateway: SpendingGateway
+) -> None:
+    middle, router = "0x" + "9" * 40, "0x" + "8" * 40
+    config = {**SWAP, "amount": "1", "route": "v2", "router": router, "via": [[3000, middle]]}
+    await SwapNode().execute(ctx, config, {})
+    (intent,) = gateway.intents
+    path = decode_path(intent.path)
+    assert (path.tokens, path.fees) == ((ETHER.address, middle, DOLLAR.address), ())
+    assert intent.router == router
+
+
+async def test_the_kind_of_the_pool_decides_the_route_of_buying_and_selling(
+    ctx: MemoryContext, gateway: SpendingGateway, markets: FixedMarkets
+) -> None:
+    markets.kind = "v2"
+    await BuyNode().execute(ctx, {**PAIR, "amount": "1", "router": "0x" + "8" * 40}, {})
+    (intent,) = gateway.intents
+    assert decode_path(intent.path).is_v2
+    assert intent.router == "0x" + "8" * 40
+
+
+@pytest.mark.parametrize(
+    ("route", "named", "chain", "taken"),
+    [
+        ("v3", None, {"swap_router": THREE}, THREE),
+        ("v3", None, {"swap_router": THREE, "v2_router": TWO}, THREE),
+        ("v2", None, {"swap_router": THREE, "v2_router": TWO}, TWO),
+        ("v2", None, {"swap_router": TWO}, TWO),
+        ("v3", None, {"v2_router": TWO}, None),
+        ("v2", "0x" + "8" * 40, {"swap_router": THREE, "v2_router": TWO}, "0x" + "8" * 40),
+    ],
+)
+async def test_the_router_is_the_one_named_or_the_chains_for_the_kind_of_route(
+    ctx: MemoryContext,
+    gateway: SpendingGateway,
+    route: str,
+    named: str | None,
+    chain: dict[str, Any],
+    taken: str | None,
+) -> None:
+    await SwapNode().execute(ctx, {**SWAP, "amount": "1", "route": route, "router": named}, {})
+    settings = ChainSettings(chain_id=1, name="test", rpc_urls=("http://127.0.0.1:1",), **chain)
+    assert gateway.intents[0].router_on(settings) == taken
 
 
 async def test_buying_spends_the_quote_token(ctx: MemoryContext, gateway: SpendingGateway) -> None:

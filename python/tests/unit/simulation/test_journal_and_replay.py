@@ -22,6 +22,7 @@ from tradingflow.py_worker.kit.context import CodeResult
 from tradingflow.py_worker.kit.handles import Handle
 from tradingflow.py_worker.kit.markets import PoolPrice, Quote, SwapIntent, TokenInfo, TradeReceipt
 from tradingflow.py_worker.kit.testing import ETHER, MemoryContext, MemorySecrets, MemoryState
+from tradingflow.py_worker.replay.context import Answers
 from tradingflow.py_worker.replay.replay import Recording, Replay
 from tradingflow.py_worker.runtime import journal as journals
 from tradingflow.py_worker.runtime.journal import Journal, JournalingContext
@@ -65,7 +66,7 @@ class Weather:
         self.fail_sometimes()
         return PoolPrice(chain_id, pool, TOKEN, TOKEN, self.price(), 3000, self.amount())
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         self.fail_sometimes()
         return Quote(TOKEN, TOKEN, amount_in, self.amount(), self.price())
 
@@ -308,3 +309,11 @@ async def test_more_than_a_journal_keeps_is_cut_and_says_so(monkeypatch: pytest.
 
 def test_a_node_that_asks_nothing_leaves_no_journal() -> None:
     assert Journal().text() is None
+
+
+def test_a_journal_of_before_a_field_was_there_answers_the_same_question() -> None:
+    old = {"chain_id": 1, "slippage_bps": 50}
+    entry = {"part": "trades", "call": "swap", "args": [[old], {}], "result": 1}
+    answers = Answers({"n": [entry]})
+    assert answers.find("n", "trades", "swap", [[{**old, "router": None}], {}]) == entry
+    assert answers.find("n", "trades", "swap", [[{**old, "router": "0x1"}], {}]) is None

@@ -11,8 +11,8 @@ from decimal import Decimal, localcontext
 
 from tradingflow.account_manager.price.agreement import MAX_SPREAD
 from tradingflow.account_manager.price.book import PriceBook
-from tradingflow.chain.swap_path import FEE_DENOMINATOR, SwapPath, decode_path
-from tradingflow.chain.uniswap import V2_FEE, UniswapReader
+from tradingflow.chain.swap_path import FEE_DENOMINATOR, V2_FEE, SwapPath, decode_path
+from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.core.errors import Refused
 from tradingflow.core.money import PRECISION
 from tradingflow.db.models import Trade

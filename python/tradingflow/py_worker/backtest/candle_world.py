@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from uuid import UUID
 
@@ -31,8 +31,9 @@ from tradingflow.py_worker.simulation.gateway import (
 )
 from tradingflow.py_worker.simulation.vault import SimulatedVault
 
-# Candles know no router; the vault of a backtest allows this one.
+# Candles know no router; whichever a trade names, the vault of a backtest sees one of these two, which it allows.
 ROUTER = "0x0000000000000000000000000000000000000002"
+V2_ROUTER = "0x0000000000000000000000000000000000000003"
 
 
 class DataEnded(Refused):
@@ -91,7 +92,7 @@ class TapeMarkets:
         mean = float(np.dot(logs, weights) / weights.sum()) if weights.sum() else float(logs[-1])
         return self._oriented(market, price_of(math.exp(mean)), base_token, closed)
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         tokens = decode_path(path).tokens
         token_in, token_out = await self.token(chain_id, tokens[0]), await self.token(chain_id, tokens[-1])
         amount_out = self._venue.quote(path, amount_in)
@@ -160,7 +161,7 @@ class CandleTrades:
         if world.model.price == "next_open":
             await Until(self._opens_at(intent.path))
         try:
-            receipt = await self._gateway().swap(intent)
+            receipt = await self._gateway().swap(replace(intent, router=None))
         except Refused as error:
             world.ledger.refuse(self.identity, world.clock.now_ms, error)
             raise
@@ -217,7 +218,7 @@ class CandleWorld:
         self.tokens = {token.address: token for market in markets for token in (market.base, market.quote)}
         self.fills = CandleVenue(self.priced, model, opening if model.price == "next_open" else last_close)
         self.markets = TapeMarkets(self.priced, CandleVenue(self.priced, model, last_close), clock, vault)
-        chain = SimulatedChain(self.fills, ROUTER, ClosePrices(self.priced))
+        chain = SimulatedChain(self.fills, ROUTER, ClosePrices(self.priced), V2_ROUTER)
         self.executor = SimulatedExecutor(clock, {vault.chain_id: chain}, {(vault.chain_id, vault.address): vault})
 
     def trades(self, cycle: int, node_id: str, incoming: Callable[[], Sequence[Incoming]]) -> TradeGateway:

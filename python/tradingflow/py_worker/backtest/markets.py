@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from tradingflow.core.errors import InvalidInput
@@ -110,7 +111,8 @@ def _hops(config: Mapping[str, Any], token_in: str, token_out: str) -> Iterable[
     fee = config.get("fee", 3000)
     via = [(hop_fee, _address(token)) for hop_fee, token in config.get("via") or ()]
     tokens = [token_in, *(token for _, token in via), token_out]
-    for fee_of_hop, a, b in zip([*(hop_fee for hop_fee, _ in via), fee], tokens, tokens[1:], strict=True):
+    fees = [*(hop_fee for hop_fee, _ in via), fee]
+    for fee_of_hop, (a, b) in zip(fees, pairwise(tokens), strict=True):
         yield _Seen(pair=frozenset(token for token in (a, b) if token), fee=fee_of_hop)
 
 

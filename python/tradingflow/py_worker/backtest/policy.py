@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tradingflow.chain.vault_policy import KIND_UNISWAP_V3_ROUTER02, NO_CAP, LossCap, TokenRule, VaultPolicy
+from tradingflow.chain.vault_policy import (
+    KIND_UNISWAP_V2,
+    KIND_UNISWAP_V3_ROUTER02,
+    NO_CAP,
+    LossCap,
+    TokenRule,
+    VaultPolicy,
+)
 from tradingflow.core.evm import ZERO_ADDRESS
-from tradingflow.py_worker.backtest.candle_world import ROUTER
+from tradingflow.py_worker.backtest.candle_world import ROUTER, V2_ROUTER
 from tradingflow.py_worker.backtest.markets import Market
 from tradingflow.py_worker.backtest.spec import PolicySpec, TokenCaps
 
@@ -17,7 +24,7 @@ def vault_policy(spec: PolicySpec, markets: Sequence[Market]) -> VaultPolicy:
     rules = {token: _rule(caps) for token, caps in (tokens if spec.tokens is None else spec.tokens).items()}
     cap = spec.loss_cap
     return VaultPolicy(
-        routers={ROUTER: KIND_UNISWAP_V3_ROUTER02},
+        routers={ROUTER: KIND_UNISWAP_V3_ROUTER02, V2_ROUTER: KIND_UNISWAP_V2},
         tokens=rules,
         paused=spec.paused,
         cooldown_s=spec.cooldown_s,

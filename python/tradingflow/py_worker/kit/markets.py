@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from tradingflow.chain.swap_path import decode_path
+from tradingflow.core.config import ChainSettings
 from tradingflow.py_worker.kit.handles import Amount
 
 
@@ -70,8 +72,11 @@ class MarketData(Protocol):
         """Time-weighted average price over the last `window_s` seconds."""
         ...
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
-        """`path` as `chain.swap_path.encode_path` writes it."""
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
+        """`path` as `chain.swap_path.encode_path` writes it.
+
+        A V2 path is quoted on the pairs of `router` (or of the exchange of the pair named there); default: the chain's.
+        """
         ...
 
     async def balances(self, chain_id: int, holder: str, tokens: Sequence[str]) -> dict[str, int]:
@@ -111,7 +116,8 @@ class CandleSource(Protocol):
 class SwapIntent:
     """Sell exactly `amount_in` base units of `token_in` through `vault` along `path`.
 
-    `slippage_bps` is how much less than the quote at execution may be received, in hundredths of a percent.
+    `slippage_bps` is how much less than the quote at execution may be received, in hundredths of a percent. `router` is
+    the one to trade through, None the chain's for this kind of path.
     """
 
     chain_id: int
@@ -121,6 +127,11 @@ class SwapIntent:
     token_out: str
     amount_in: int
     slippage_bps: int
+    router: str | None = None
+
+    def router_on(self, chain: ChainSettings) -> str | None:
+        """The router this trade goes through on its chain; None when it names none and the chain has none."""
+        return self.router or chain.router_for(is_v2=decode_path(self.path).is_v2)
 
 
 class TradeReceipt(BaseModel):

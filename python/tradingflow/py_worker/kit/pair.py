@@ -15,7 +15,7 @@ from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradePar
 
 
 class PairParams(TradeParams):
-    pool: Address = Field(description="The pool to trade in (Uniswap V3 pool or V2 pair)")
+    pool: Address = Field(description="The pool to trade in; a Uniswap V3 pool or a V2 pair, which decides the route")
     base_token: Address | None = Field(
         default=None, description="The token bought or sold; default: the one that is not the chain's quote token"
     )

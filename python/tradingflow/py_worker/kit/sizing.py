@@ -30,6 +30,10 @@ class TradeParams(NodeParams):
         default="human", description="`human`: whole tokens, `base_units`: smallest units, `percent` of the balance"
     )
     slippage_bps: SlippageBps = 50
+    router: Address | None = Field(
+        default=None,
+        description="The swap router to trade through, which the vault must allow; default: the chain's for this route",
+    )
 
     @model_validator(mode="after")
     def _amount_fits_unit(self) -> Self:
@@ -74,7 +78,9 @@ async def trade(
     if amount_in == 0:
         ctx.log.info("nothing to sell: the vault holds none of the token", token_in=token_in)
         return TradeOutputs()
-    intent = SwapIntent(params.chain_id, params.vault, path, token_in, token_out, amount_in, params.slippage_bps)
+    intent = SwapIntent(
+        params.chain_id, params.vault, path, token_in, token_out, amount_in, params.slippage_bps, params.router
+    )
     return TradeOutputs(trade_receipt=await ctx.trades.swap(intent))
 
 

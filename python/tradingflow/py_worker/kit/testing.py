@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from tradingflow.core.clock import Clock, SimulatedClock
 from tradingflow.core.errors import Refused
@@ -135,6 +135,7 @@ class FixedMarkets:
     """`MarketData` of one pool, ETHER against DOLLAR, at a price that stands until it is set."""
 
     price: Decimal = Decimal(2000)
+    kind: Literal["v2", "v3"] = "v3"
     held: dict[str, int] = field(default_factory=lambda: {ETHER.address: 3 * 10**18, DOLLAR.address: 500 * 10**6})
 
     async def token(self, chain_id: int, address: str) -> TokenInfo:
@@ -143,12 +144,12 @@ class FixedMarkets:
     async def pool_price(self, chain_id: int, pool: str, base_token: str | None = None) -> PoolPrice:
         if pool != POOL:
             raise Refused("not_a_pool", f"{pool} is no pool")
-        return PoolPrice(chain_id, pool, ETHER, DOLLAR, self.price, 3000, 7)
+        return PoolPrice(chain_id, pool, ETHER, DOLLAR, self.price, 3000, 7, self.kind)
 
     async def pool_twap(self, chain_id: int, pool: str, window_s: int, base_token: str | None = None) -> PoolPrice:
         return PoolPrice(chain_id, pool, ETHER, DOLLAR, self.price - window_s, 3000, 7)
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         amount_out = int(Decimal(amount_in).scaleb(-12) * self.price)
         return Quote(ETHER, DOLLAR, amount_in, amount_out, self.price)
 

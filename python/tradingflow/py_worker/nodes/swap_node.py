@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tradingflow.chain.swap_path import SwapPath, encode_path
+from tradingflow.chain.swap_path import V2_FEE, SwapPath, encode_path
 from tradingflow.py_worker.kit import Node, NodeContext
 from tradingflow.py_worker.kit.fields import Address, PoolFee
 from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradeParams, trade
@@ -15,11 +15,14 @@ from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradePar
 class Params(TradeParams):
     token_in: Address = Field(description="The token to sell")
     token_out: Address = Field(description="The token to buy")
-    fee: PoolFee = 3000
+    route: Literal["v3", "v2"] = Field(
+        default="v3", description="`v3`: pools of Uniswap V3, `v2`: pairs of a V2-style exchange"
+    )
+    fee: PoolFee = V2_FEE
     via: tuple[tuple[PoolFee, Address], ...] = Field(
         default=(),
         max_length=4,
-        description="Hops before the last pool, as [fee, token] each; `fee` is the last pool's",
+        description="Hops before the last pool, as [fee, token] each; `fee` is the last pool's. V2 pairs take 3000",
     )
 
     @model_validator(mode="after")
@@ -28,9 +31,18 @@ class Params(TradeParams):
             raise ValueError("token_in and token_out are the same")
         return self
 
+    @model_validator(mode="after")
+    def _v2_pairs_have_one_fee(self) -> Self:
+        if self.route == "v2" and any(fee != V2_FEE for fee in self._fees()):
+            raise ValueError(f"with the route v2 every fee is {V2_FEE}, in `fee` and in `via`: V2 pairs have no other")
+        return self
+
     def path(self) -> SwapPath:
         tokens = (self.token_in, *(token for _, token in self.via), self.token_out)
-        return SwapPath(tokens, (*(fee for fee, _ in self.via), self.fee))
+        return SwapPath(tokens, () if self.route == "v2" else self._fees())
+
+    def _fees(self) -> tuple[int, ...]:
+        return (*(fee for fee, _ in self.via), self.fee)
 
 
 class SwapNode(Node[Params, TradeInputs, TradeOutputs]):

@@ -186,7 +186,7 @@ class Shadow:
         mined = await client.guard(client.web3.eth.get_block(BlockNumber(mined_in or block)))
         identity = NodeIdentity(trade.flow_pk, trade.version, trade.cycle, trade.node_id)
         attempt = SimulatedTrade(identity.trade_id, identity, intent, int(mined["timestamp"]), block)
-        return settle(attempt, SimulatedChain(venue, trade.router, prices, block), _vault(trade, snapshot))
+        return settle(attempt, SimulatedChain(venue, trade.router, prices, block_number=block), _vault(trade, snapshot))
 
     async def _quoted(self, intent: SwapIntent, block: BlockNumber, router: str) -> QuotedVenue:
         try:

@@ -114,8 +114,8 @@ class PaperMarkets:
     async def pool_twap(self, chain_id: int, pool: str, window_s: int, base_token: str | None = None) -> PoolPrice:
         return await self.actual.pool_twap(chain_id, pool, window_s, base_token)
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
-        return await self.actual.quote(chain_id, path, amount_in)
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
+        return await self.actual.quote(chain_id, path, amount_in, router)
 
     async def balances(self, chain_id: int, holder: str, tokens: Sequence[str]) -> dict[str, int]:
         key = VaultKey(self.live.user_id, chain_id, parse_address(holder))
@@ -165,7 +165,8 @@ class PaperTrades:
 
     async def _trade(self, intent: SwapIntent) -> SimulatedTrade:
         client = self.trading.clients.get(intent.chain_id)
-        if client is None or client.settings.swap_router is None:
+        router = None if client is None else intent.router_on(client.settings)
+        if client is None or router is None:
             raise Refused("no_router", f"no swap router is configured for chain {intent.chain_id}")
         key = VaultKey(self.live.user_id, intent.chain_id, parse_address(intent.vault))
         await self.trading.vaults.ensure(key)
@@ -178,7 +179,7 @@ class PaperTrades:
             await self._require_running(session)
             vault = vaults.simulated(row)
             prices = await read_prices(client, PolicyTerms.model_validate(row.policy), intent, venue)
-            chain = SimulatedChain(venue, client.settings.swap_router, prices, block)
+            chain = SimulatedChain(venue, router, prices, block_number=block)
             now = self.trading.clock.now()
             attempt = SimulatedTrade(self._identity.trade_id, self._identity, intent, int(now.timestamp()), block)
             made = settle(attempt, chain, vault)
@@ -196,7 +197,7 @@ class PaperTrades:
 async def quoted(markets: MarketData, intent: SwapIntent) -> QuotedVenue:
     """Ask the market what the intent would bring now; a refusal is kept for whoever trades on it."""
     try:
-        quote = await markets.quote(intent.chain_id, intent.path, intent.amount_in)
+        quote = await markets.quote(intent.chain_id, intent.path, intent.amount_in, intent.router)
     except Refused as refusal:
         return QuotedVenue(intent.path, intent.amount_in, refusal=refusal)
     return QuotedVenue(intent.path, intent.amount_in, quote.amount_out)

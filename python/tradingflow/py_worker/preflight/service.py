@@ -112,7 +112,11 @@ class Preflight:
         judged = [await self._judge_trade(subject, one, planned, now) for one in heard]
         trades, findings = [trade for trade, _ in judged], [f for _, found in judged for f in found]
         # Of an address that is no vault of theirs there is nothing to say.
-        known = [trade for trade in planned if (trade.chain_id, parse_address(trade.vault)) in subject.vaults]
+        known = [
+            trade
+            for trade in planned
+            if trade.chain_id in self._clients and (trade.chain_id, parse_address(trade.vault)) in subject.vaults
+        ]
         spends = await self._spends(known, cycles)
         findings += [finding for one in spends for finding in judge_day(one.spend, one.allowance)]
         gas, gas_findings = await self._gas(trades, cycles)
@@ -134,7 +138,12 @@ class Preflight:
         intent, trade = heard.intent, heard.trade
         if intent is None or trade is None:
             return JudgedTrade(heard.node_id, None, None, NOT_SIMULATED), list(heard.findings)
-        router = self._chains[intent.chain_id].swap_router
+        if intent.chain_id not in self._clients:
+            served = ", ".join(map(str, sorted(self._clients))) or "none"
+            detail = f"chain {intent.chain_id} is not served; allowed: {served}"
+            finding = Finding("unknown_chain", detail, True, heard.node_id)
+            return JudgedTrade(heard.node_id, trade, intent.router, NOT_SIMULATED), [*heard.findings, finding]
+        router = intent.router_on(self._chains[intent.chain_id])
         unknown = (intent.chain_id, parse_address(intent.vault)) not in subject.vaults
         if unknown:
             detail = f"the flow's owner has no vault {intent.vault} on chain {intent.chain_id}"

@@ -13,6 +13,7 @@ from tradingflow.chain.fees import current_fees
 from tradingflow.chain.swap_path import decode_path
 from tradingflow.chain.transactions import estimate_gas, head_time
 from tradingflow.chain.vault import Swap, VaultContract
+from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
 from tradingflow.core.errors import Refused
 from tradingflow.core.ids import onchain_flow_id, trade_id
 from tradingflow.core.money import minus_bps
@@ -87,20 +88,27 @@ class VaultFacts:
         return found
 
     async def route(self, router: str | None, intent: SwapIntent) -> list[Finding]:
-        """Whether the vault allows the router and every token in between."""
+        """Whether the vault allows the router, for this kind of path, and every token in between."""
         if router is None:
             return [Finding("no_router", f"chain {intent.chain_id} has no swap router configured", blocks=True)]
-        between = decode_path(intent.path).tokens[1:]
+        path = decode_path(intent.path)
+        between = path.tokens[1:]
         policies = asyncio.gather(*(self._vault.token_policy(token) for token in between))
         kind, allowed = await asyncio.gather(self._vault.router_kind(router), policies)
-        found = [] if kind else [Finding("router_not_allowed", f"the vault does not allow {router}", blocks=True)]
+        found = []
+        if not kind:
+            found.append(Finding("router_not_allowed", f"the vault does not allow {router}", blocks=True))
+        elif (kind == KIND_UNISWAP_V2) != path.is_v2:
+            route, taken = ("V2", "V3") if path.is_v2 else ("V3", "V2")
+            detail = f"the route is {route}, and the vault allows {router} for {taken} routes; name another `router`"
+            found.append(Finding("router_kind_mismatch", detail, blocks=True))
         refused = [token for token, policy in zip(between, allowed, strict=True) if not policy.allowed]
         return found + [Finding("token_not_allowed", f"the vault does not allow {t}", blocks=True) for t in refused]
 
     async def simulate(self, flow_pk: UUID, node_id: str, router: str, intent: SwapIntent, operator: str) -> Quoted:
         """The trade as the executor would send it now, under a trade id no trade will ever have."""
         try:
-            quote = await self._markets.quote(intent.chain_id, intent.path, intent.amount_in)
+            quote = await self._markets.quote(intent.chain_id, intent.path, intent.amount_in, router)
         except Refused as refusal:
             return Quoted(None, None, (Finding(refusal.code, refusal.detail, blocks=True),))
         deadline = await head_time(self._client) + DEADLINE

@@ -54,7 +54,14 @@ class Answers:
 
 
 def _key(part: str, call: str, args: Any) -> str:
-    return json.dumps([part, call, args], sort_keys=True)
+    """A field that is null counts as absent: journals of before there was such a field ask the same."""
+    return json.dumps([part, call, _without_nulls(args)], sort_keys=True)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(held) for name, held in value.items() if held is not None}
+    return [_without_nulls(held) for held in value] if isinstance(value, list) else value
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from tradingflow.chain.pool_math import rate
+from tradingflow.chain.swap_path import decode_path
 from tradingflow.chain.vault_policy import LONGEST_DEADLINE_S, PriceSource
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
@@ -51,12 +52,22 @@ class SimulatedTrade:
 
 @dataclass
 class SimulatedChain:
-    """One chain's venue and router. `block_number` is what receipts say; whoever moves the chain moves it."""
+    """One chain's venue and routers; without a `v2_router`, `router` stands for both kinds, as in a chain's settings.
+
+    `block_number` is what receipts say; whoever moves the chain moves it.
+    """
 
     venue: Venue
     router: str
     prices: PriceSource | None = None
+    v2_router: str | None = None
     block_number: int = 0
+
+    def router_of(self, intent: SwapIntent) -> str:
+        """The router an intent names, else the one for its kind of path."""
+        if intent.router is not None:
+            return parse_address(intent.router)
+        return self.v2_router if self.v2_router and decode_path(intent.path).is_v2 else self.router
 
 
 @dataclass
@@ -100,7 +111,7 @@ def settle(attempt: SimulatedTrade, chain: SimulatedChain, vault: SimulatedVault
     try:
         least = least_amount_out(chain.venue, intent)
         deadline = now + LONGEST_DEADLINE_S
-        terms = (intent.path, chain.router, intent.amount_in, least, deadline, now)
+        terms = (intent.path, chain.router_of(intent), intent.amount_in, least, deadline, now)
         fill = vault.execute(attempt.trade_id, *terms, chain.venue, chain.prices)
     except Refused as refusal:
         outcome = {"failure_code": refusal.code, "failure_detail": refusal.detail}

@@ -93,7 +93,7 @@ class PoolMarkets:
     async def pool_twap(self, chain_id: int, pool: str, window_s: int, base_token: str | None = None) -> PoolPrice:
         raise Refused("twap_unsupported", "the history of a pool's observations is not simulated; use the spot price")
 
-    async def quote(self, chain_id: int, path: bytes, amount_in: int) -> Quote:
+    async def quote(self, chain_id: int, path: bytes, amount_in: int, router: str | None = None) -> Quote:
         tokens = decode_path(path).tokens
         sold, bought = await self.token(chain_id, tokens[0]), await self.token(chain_id, tokens[-1])
         amount_out = self._venue.quote(path, amount_in)
