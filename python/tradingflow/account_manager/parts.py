@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.book import PriceBook
@@ -19,6 +18,7 @@ from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.reads import ReadPool
+from tradingflow.db.revocation import RevokedSessions
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.account_manager.auth.authenticator import LocalAuthenticator
 from tradingflow.account_manager.auth.endpoints import router as auth_router
-from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.contract.endpoints import router as contract_router
 from tradingflow.account_manager.event.endpoints import router as event_router
 from tradingflow.account_manager.job.endpoints import router as job_router
@@ -46,6 +45,7 @@ from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
 from tradingflow.db.reads import open_read_pool
+from tradingflow.db.revocation import RevokedSessions
 from tradingflow.messaging.broker import Broker
 from tradingflow.tracing.provider import make_provider
 from tradingflow.web.app import Check, make_app
@@ -123,7 +123,7 @@ async def _wire(
         stack.push_async_callback(client.close)
     signer = TokenSigner(settings.jwt_seed.get_secret_value(), settings.jwt_issuer, settings.access_token_ttl_s, clock)
     reads = make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
-    revoked = RevokedSessions(engine, settings.access_token_ttl_s, clock)
+    revoked = RevokedSessions(engine, clock)
     verifier = TokenVerifier(signer.jwks(), settings.jwt_issuer, clock)
     limits = RateLimits(settings, redis)
     prices = PriceBook(chains, reads, clock)

@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
 
+# No token of a session that ended may outlive what is remembered of its end.
+LONGEST_ACCESS_TOKEN_S = 3600
 LOCAL_ONLY_SECRETS = frozenset({"tradingflow", "change-me", "guest", "postgres", "password"})
 
 
@@ -179,7 +181,7 @@ class AccountManagerSettings(PlatformSettings):
     account_manager_port: int = 7000
     jwt_seed: SecretStr = SecretStr(LOCAL_JWT_SEED)
     jwt_issuer: str = "tradingflow"
-    access_token_ttl_s: int = Field(default=900, ge=60, le=3600)
+    access_token_ttl_s: int = Field(default=900, ge=60, le=LONGEST_ACCESS_TOKEN_S)
     refresh_token_ttl_s: int = Field(default=30 * 86_400, ge=3600)
     siwe_domain: str = "127.0.0.1:7000"
     siwe_uri: str = "http://127.0.0.1:7000"

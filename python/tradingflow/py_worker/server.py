@@ -23,6 +23,7 @@ from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
+from tradingflow.db.revocation import RevokedSessions
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.dead_letters import consume_dead_letters
 from tradingflow.messaging.messages import pack
@@ -71,8 +72,9 @@ from tradingflow.web.auth import Authenticator
 from tradingflow.web.jwks import JwksAuthenticator
 from tradingflow.web.serve import serve
 
-# One for the committer, loader, relay, control and sweep each, the rest for nodes' state, trades and routes.
-POOL_SIZE = 15
+# One for the committer, loader, relay, control, sweep and revocations each, the rest for nodes' state, trades and
+# routes.
+POOL_SIZE = 16
 
 
 def create_app(
@@ -89,7 +91,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            wiring = _Wiring(settings, clock or SystemClock(), stack, readiness, Traces(tracer_provider))
+            engine = make_engine(settings, application="py_worker", pool_size=POOL_SIZE)
+            stack.push_async_callback(engine.dispose)
+            wiring = _Wiring(settings, engine, clock or SystemClock(), stack, readiness, Traces(tracer_provider))
             app.state.authenticator = authenticator or await wiring.authenticator()
             app.state.parts = await wiring.parts(node_types() if types is None else types)
             yield
@@ -126,12 +130,14 @@ class _Wiring:
     def __init__(
         self,
         settings: WorkerSettings,
+        engine: AsyncEngine,
         clock: Clock,
         stack: AsyncExitStack,
         readiness: dict[str, Check],
         traces: Traces,
     ) -> None:
         self._settings = settings
+        self._engine = engine
         self._clock = clock
         self._stack = stack
         self._readiness = readiness
@@ -139,14 +145,15 @@ class _Wiring:
 
     async def authenticator(self) -> Authenticator:
         client = await self._stack.enter_async_context(httpx.AsyncClient())
-        verifier = JwksAuthenticator(self._settings.jwks_url, self._settings.jwt_issuer, self._clock, client)
+        revoked = RevokedSessions(self._engine, self._clock)
+        await self._stack.enter_async_context(_background(revoked.watch()))
+        settings = self._settings
+        verifier = JwksAuthenticator(settings.jwks_url, settings.jwt_issuer, self._clock, client, revoked)
         self._readiness["account_manager_keys"] = verifier.check
         return verifier
 
     async def parts(self, types: Mapping[str, AnyNode]) -> Parts:
-        settings = self._settings
-        engine = make_engine(settings, application="py_worker", pool_size=POOL_SIZE)
-        self._stack.push_async_callback(engine.dispose)
+        settings, engine = self._settings, self._engine
         sessions = make_session_factory(engine)
         broker = await self._stack.enter_async_context(
             Broker(settings.rabbitmq_dsn, name="py_worker", partitions=settings.cycle_partitions)

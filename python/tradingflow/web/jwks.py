@@ -10,6 +10,7 @@ import httpx
 from tradingflow.core.access_token import Principal, TokenVerifier
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, Unauthenticated
+from tradingflow.db.revocation import RevokedSessions
 
 # Keys are asked for again after this long, and when a token does not verify but then at most this often.
 KEY_AGE_S = 300.0
@@ -20,19 +21,29 @@ TIMEOUT_S = 5.0
 class JwksAuthenticator:
     """Authenticates bearer tokens against the JWKS document at `url`, which is fetched when first needed.
 
-    Once keys were seen, an Account Manager that is away does not sign anybody out: the old keys go on serving.
+    Tokens of sessions that have ended are refused as soon as the database tells. Once keys were seen, an Account
+    Manager that is away does not sign anybody out: the old keys go on serving.
     """
 
-    def __init__(self, url: str, issuer: str, clock: Clock, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, url: str, issuer: str, clock: Clock, client: httpx.AsyncClient, revoked: RevokedSessions
+    ) -> None:
         self._url = url
         self._issuer = issuer
         self._clock = clock
         self._client = client
+        self._revoked = revoked
         self._verifier: TokenVerifier | None = None
         self._fetched_at = float("-inf")
         self._lock = asyncio.Lock()
 
     async def authenticate(self, credential: str) -> Principal:
+        principal = await self._verify(credential)
+        if await self._revoked.contains(principal.session_id):
+            raise Unauthenticated("session_over", "this session was ended; sign in again")
+        return principal
+
+    async def _verify(self, credential: str) -> Principal:
         verifier = await self._fresh_verifier(KEY_AGE_S)
         try:
             return verifier.verify(credential)

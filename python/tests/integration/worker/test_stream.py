@@ -25,7 +25,11 @@ DEADLINE_S = 20.0
 class Watcher:
     def __init__(self, parts: Parts, flow: Flow) -> None:
         self.is_stopping = False
-        self._events: AsyncIterator[str] = flow_events(parts, flow, lambda: self.is_stopping)
+        self.is_signed_in = True
+        self._events: AsyncIterator[str] = flow_events(parts, flow, lambda: self.is_stopping, self._may_watch)
+
+    async def _may_watch(self) -> bool:
+        return self.is_signed_in
 
     async def next(self) -> tuple[str, Any]:
         """Name and data of the next event; raises StopAsyncIteration at the end."""
@@ -68,6 +72,12 @@ async def test_states_and_signals_are_told_as_they_happen(client: Client, watche
 async def test_the_stream_ends_when_the_worker_stops_or_the_flow_is_deleted(client: Client, watcher: Watcher) -> None:
     await client.ok("POST", "/flows/watched/stop")
     await client.http.delete("/flows/watched", headers=client.headers)
+    with pytest.raises(StopAsyncIteration):
+        await watcher.next()
+
+
+async def test_a_watcher_who_is_signed_out_is_told_no_more(watcher: Watcher) -> None:
+    watcher.is_signed_in = False
     with pytest.raises(StopAsyncIteration):
         await watcher.next()
 

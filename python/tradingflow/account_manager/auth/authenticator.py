@@ -8,12 +8,12 @@ from collections import OrderedDict
 import msgspec
 
 from tradingflow.account_manager.auth.api_keys import API_KEY_PREFIX, principal_of
-from tradingflow.account_manager.auth.revocation import RevokedSessions
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.core.access_token import Principal, TokenVerifier
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Unauthenticated
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.revocation import RevokedSessions
 
 # A verified signature stays verified: checking Ed25519 again for every request is most of a small request's cost.
 REMEMBERED_TOKENS = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,18 +12,19 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import and_, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
-from tradingflow.core.errors import TooManyRequests
+from tradingflow.core.errors import TooManyRequests, Unauthenticated
 from tradingflow.db.models import Cycle, Flow, NodeTask
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowId
 from tradingflow.py_worker.parts import Parts, TheParts
-from tradingflow.web.auth import CurrentUser
+from tradingflow.web.auth import CurrentUser, authenticated
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/flows", tags=["flows"], responses=error_responses(401, 404, 422, 429))
 
 POLL_S = 0.25
 KEEP_ALIVE_POLLS = 60
+AUTHENTICATE_POLLS = 8
 # How many of a flow's newest cycles are watched for changes.
 WATCHED_CYCLES = 20
 # Each asks the database four times a second.
@@ -41,25 +42,38 @@ async def stream_flow(flow_id: FlowId, user: CurrentUser, parts: TheParts, reque
     """Status changes from now on, as JSON: events `cycle` and `node`, and a `signal` for each value that travels.
 
     A client that reconnects sees the present state with its first changes; nothing is replayed. The stream ends when
-    the flow is deleted or the worker stops.
+    the flow is deleted, the worker stops, or the access token has expired or its session has ended.
     """
     async with parts.sessions() as session:
         flow = await store.get_flow(session, user.user_id, flow_id)
     if parts.streams.taken >= MAX_STREAMS:
         raise TooManyRequests("too_many_streams", f"this worker serves {MAX_STREAMS} streams already", RETRY_AFTER_S)
     is_stopping: Callable[[], bool] = getattr(request.app.state, "is_stopping", lambda: False)
-    return StreamingResponse(flow_events(parts, flow, is_stopping), media_type="text/event-stream")
+
+    async def may_watch() -> bool:
+        try:
+            await authenticated(request)
+        except Unauthenticated:
+            return False
+        return True
+
+    return StreamingResponse(flow_events(parts, flow, is_stopping, may_watch), media_type="text/event-stream")
 
 
-async def flow_events(parts: Parts, flow: Flow, is_stopping: Callable[[], bool]) -> AsyncIterator[str]:
-    """The text of the stream, event by event."""
+async def flow_events(
+    parts: Parts, flow: Flow, is_stopping: Callable[[], bool], may_watch: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
+    """The text of the stream, event by event; `may_watch` is asked every few seconds whether it may go on."""
     with parts.streams:
         seen = await _statuses(parts, flow)
         yield ": watching\n\n"
-        quiet = 0
+        quiet = polls = 0
         while not is_stopping():
             await asyncio.sleep(POLL_S)
+            polls += 1
             try:
+                if polls % AUTHENTICATE_POLLS == 0 and not await may_watch():
+                    return
                 now = await _statuses(parts, flow)
                 if not now and await _is_gone(parts, flow):
                     return
