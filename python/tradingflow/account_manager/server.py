@@ -88,6 +88,7 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
         lifespan=lifespan,
         readiness=readiness,
         tracer_provider=make_provider(settings, "account_manager"),
+        https_only=settings.public_https,
     )
     if settings.cors_origins:
         app.add_middleware(

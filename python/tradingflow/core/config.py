@@ -108,6 +108,7 @@ class PlatformSettings(BaseSettings):
     rabbitmq_url: SecretStr | None = None
 
     cycle_partitions: int = Field(default=16, ge=1, le=256)
+    public_https: bool = Field(default=False, description="Clients come over https: answers say so to browsers (HSTS)")
     chains: tuple[ChainSettings, ...] = ()
 
     @cached_property

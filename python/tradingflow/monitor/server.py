@@ -158,6 +158,7 @@ def make_monitor_app(settings: MonitorSettings) -> FastAPI:
         lifespan=monitor.lifespan,
         readiness=monitor.readiness,
         tracer_provider=make_provider(settings, "monitor"),
+        https_only=settings.public_https,
     )
 
 

@@ -104,6 +104,7 @@ def create_app(
         lifespan=lifespan,
         readiness=readiness,
         tracer_provider=tracer_provider,
+        https_only=settings.public_https,
     )
     for router in (
         flows_router,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 from uuid import uuid4
@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tradingflow import __version__
 from tradingflow.core.logging import get_logger
-from tradingflow.web.errors import error_responses, install_error_handlers
+from tradingflow.web.docs_page import install_docs_page
+from tradingflow.web.errors import error_responses, install_error_handlers, internal_error
 
 log = get_logger(__name__)
 
@@ -31,7 +32,10 @@ SECURITY_HEADERS = {
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"no-referrer",
     b"cache-control": b"no-store",
+    # Answers are data: whatever a browser is made to show of them may load nothing and run nothing.
+    b"content-security-policy": b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
+HTTPS_ONLY = {b"strict-transport-security": b"max-age=31536000"}
 
 Check = Callable[[], Awaitable[None]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -58,17 +62,20 @@ def make_app(
     lifespan: Lifespan,
     readiness: dict[str, Check],
     tracer_provider: TracerProvider | None = None,
+    https_only: bool = False,
 ) -> FastAPI:
     """An app with the platform's edges in place.
 
     `readiness` names what the service needs; a check raises when it is not there. Checks may be added to the dict
     later, for parts that only exist once the lifespan has started. Without a `tracer_provider` requests leave no
-    traces; a given one is shut down with the app.
+    traces; a given one is shut down with the app. `https_only` tells browsers to come over https from now on.
     """
     app = FastAPI(
         title=title,
         description=description,
         version=__version__,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan if tracer_provider is None else _sending_the_rest(lifespan, tracer_provider),
         responses=error_responses(422),
         telemetry={
@@ -80,7 +87,8 @@ def make_app(
     )
     install_error_handlers(app)
     _install_health(app, readiness)
-    app.add_middleware(EdgeMiddleware)
+    install_docs_page(app)
+    app.add_middleware(EdgeMiddleware, headers=SECURITY_HEADERS | (HTTPS_ONLY if https_only else {}))
     return app
 
 
@@ -132,35 +140,43 @@ async def _ask(check: Check) -> str:
 class EdgeMiddleware:
     """Pure ASGI: request id in logs and answer, body limit, security headers, metrics."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[bytes, bytes]) -> None:
         self._app = app
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _declared_length(scope) > MAX_BODY_BYTES:
-            await _too_large(scope, receive, send)
-            return
         request_id = uuid4().hex
         started = time.perf_counter()
-        status = 500
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
-                extra = [(n, v) for n, v in SECURITY_HEADERS.items() if n not in present]
+                extra = [(n, v) for n, v in self._headers.items() if n not in present]
                 message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await self._app(scope, _limited(receive), send_with_headers)
-        route = getattr(scope.get("route"), "path", "unmatched")
-        requests, latency = _meters(scope["method"], route, status)
-        requests.inc()
-        latency.observe(time.perf_counter() - started)
+        try:
+            if _declared_length(scope) > MAX_BODY_BYTES:
+                await _too_large(scope, receive, send_with_headers)
+                return
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await self._app(scope, _limited(receive), send_with_headers)
+        except Exception:
+            # The framework's own answer to what nobody expected would pass by this edge; it still logs it.
+            if not status:
+                await internal_error()(scope, receive, send_with_headers)
+            raise
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            requests, latency = _meters(scope["method"], route, status)
+            requests.inc()
+            latency.observe(time.perf_counter() - started)
 
 
 @lru_cache(maxsize=1024)

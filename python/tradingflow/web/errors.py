@@ -89,6 +89,11 @@ async def _driver(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(_: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error", exc_info=error)
+    return internal_error()
+
+
+def internal_error() -> JSONResponse:
+    """The answer to what nobody expected."""
     return JSONResponse({"error": "internal_error", "detail": "something broke here; it has been logged"}, 500)
 
 

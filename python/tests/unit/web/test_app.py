@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, NotFound, TooManyRequests
@@ -142,10 +144,55 @@ async def test_not_ready_names_what_is_missing_without_its_address(
     assert (await client.get("/health")).status_code == 200
 
 
-async def test_every_answer_has_a_request_id_and_security_headers(client: httpx.AsyncClient) -> None:
-    headers = (await client.get("/health")).headers
+@pytest.mark.parametrize("path", ["/health", "/nowhere", "/raise/input", "/raise/bug", "/mine", "/openapi.json"])
+async def test_every_answer_has_a_request_id_and_security_headers(client: httpx.AsyncClient, path: str) -> None:
+    headers = (await client.get(path)).headers
     assert len(headers["x-request-id"]) == 32
     assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "strict-transport-security" not in headers
+
+
+async def test_a_body_refused_by_its_length_has_the_headers_too(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/orders", content=b"x" * (MAX_BODY_BYTES + 1))
+    assert answer.status_code == 413
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_browsers_are_told_to_come_over_https_only_where_clients_do() -> None:
+    app = make_app(title="t", description="", lifespan=_no_lifespan, readiness={}, https_only=True)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+        assert (await client.get("/health")).headers["strict-transport-security"] == "max-age=31536000"
+
+
+async def test_what_nobody_expected_is_counted_as_a_500(client: httpx.AsyncClient) -> None:
+    labels = {"method": "GET", "route": "/raise/{what}", "status": "500"}
+    before = REGISTRY.get_sample_value("http_requests_total", labels) or 0.0
+    await client.get("/raise/bug")
+    assert REGISTRY.get_sample_value("http_requests_total", labels) == before + 1
+
+
+async def test_the_docs_page_loads_what_the_service_itself_serves_and_its_policy_allows(
+    client: httpx.AsyncClient,
+) -> None:
+    page = await client.get("/docs")
+    policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert re.findall(r"<script(?! src=)", page.text) == []
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) == 4
+    for address in loaded:
+        assert "://" not in address
+        asset = await client.get(f"/{address}")
+        assert asset.status_code == 200
+        assert asset.headers["cache-control"] == "public, max-age=86400"
+    assert (await client.get("/docs/swagger-ui-bundle.js")).headers["content-type"].startswith("text/javascript")
+    assert (await client.get("/docs/../app.py")).status_code == 404
+    assert (await client.get("/redoc")).status_code == 404
 
 
 async def test_metrics_count_by_route_and_not_by_path(client: httpx.AsyncClient) -> None:
