@@ -128,6 +128,32 @@ async def test_executing_a_flow_that_would_revert_stores_nothing(owner: Client, 
     assert (await owner.get("/flows/armed")).status_code == 404
 
 
+@pytest.mark.parametrize("mode", ["paper", "live"])
+async def test_a_flow_that_runs_is_given_no_version_that_would_revert_live(
+    owner: Client, world: World, mode: str
+) -> None:
+    def body(mode: str, **changes: Any) -> dict[str, Any]:
+        nodes = [swap(world, **changes)]
+        return {
+            "flow_id": "armed",
+            "cycle_interval": "0 0 1 1 * UTC",
+            "flow_json": {"nodes": nodes, "edges": []},
+            "mode": mode,
+        }
+
+    await owner.ok("POST", "/flows/execute", body(mode))
+
+    async def put_too_much() -> httpx.Response:
+        return await owner.http.put("/flows/armed", json=body("live", amount="20000"), headers=owner.headers)
+
+    refused = await put_too_much()
+    assert (refused.status_code, refused.json()["error"]) == (409, "preflight_failed")
+    kept = await owner.ok("GET", "/flows/armed")
+    assert (kept["version"], kept["mode"], kept["status"]) == (1, mode, "running")
+    await owner.ok("POST", "/flows/armed/stop")
+    assert (await put_too_much()).is_success, "what does not run may be wrong yet"
+
+
 async def test_a_vault_that_is_not_the_owners_blocks(owner: Client, world: World) -> None:
     report = await stored(owner, swap(world, vault=world.market.weth))
     assert codes(report, blocking=True) == {"unknown_vault"}

@@ -97,14 +97,19 @@ async def get_flow(flow: OwnFlow, session: Transaction) -> FlowDetail:
     return FlowDetail(**flow_view(flow, schedule).model_dump(), flow_json=version.graph)
 
 
-@router.put("/{flow_id}")
+@router.put("/{flow_id}", responses=CONFLICT)
 async def put_flow(flow_id: FlowId, request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
-    """Store a new version without starting the flow. Running cycles finish on their version."""
+    """Store a new version without starting the flow. Running cycles finish on their version.
+
+    409, and nothing is stored, when the flow runs already and trades of the new version would certainly revert.
+    """
     if request.flow_id != flow_id:
         raise InvalidInput("flow_id_mismatch", "the flow_id of the body is not the one of the path")
     _judge(request, parts)
     flow, schedule = await service.revise(request)
     await parts.contract_triggers.follow(service.session, schedule.trigger)
+    if flow.status != "stopped":
+        await require_armable(flow, service.session, parts)
     return flow_view(flow, schedule)
 
 
