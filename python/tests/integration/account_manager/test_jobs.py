@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -11,6 +12,8 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from tests.integration.account_manager.conftest import Session
+from tradingflow.account_manager import lone_task
+from tradingflow.account_manager.celery_worker import app
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.schedule import TICKS
 from tradingflow.core.clock import SimulatedClock
@@ -99,3 +102,36 @@ async def test_a_job_that_runs_is_not_started_beside_itself(
         assert await asyncio.to_thread(run, other, "unscheduled")
     finally:
         await asyncio.to_thread(other.close)
+
+
+async def test_a_lone_task_does_its_job_when_it_is_its_turn_and_only_then(
+    process: ExecutorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, done = "tests.lone", list[ExecutorProcess]()
+    monkeypatch.setattr(lone_task, "this_process", lambda: process)
+
+    @lone_task.lone_task(name)
+    async def _(given: ExecutorProcess) -> None:
+        done.append(given)
+
+    await asyncio.to_thread(app.tasks[name])
+    assert done == [process]
+
+    async def while_running() -> None:
+        async with process.alone(name) as alone:
+            assert alone
+            held.set()
+            await asyncio.to_thread(release.wait)
+
+    held, release = threading.Event(), threading.Event()
+    running = asyncio.create_task(asyncio.to_thread(process.run, while_running()))
+    assert await asyncio.to_thread(held.wait, 10)
+    await asyncio.to_thread(app.tasks[name])
+    release.set()
+    await running
+    assert done == [process]
+
+
+def test_every_job_of_the_schedule_is_a_task_of_the_worker() -> None:
+    app.loader.import_default_modules()
+    assert set(TICKS) <= set(app.tasks)

@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tradingflow.account_manager.celery_worker import app
 from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.performance import repository
 from tradingflow.account_manager.performance.service import PRICE_TASK
 from tradingflow.core.errors import TradingFlowError
@@ -27,11 +28,15 @@ def price_vault(vault_id: str) -> None:
     process.run(_price_by_id(process, UUID(vault_id)))
 
 
-@app.task(name="performance.price", ignore_result=True)
-def price() -> None:
-    """Find the prices of all vaults with recent events, by one process at a time."""
-    process = this_process()
-    process.run(_price_all(process))
+@lone_task("performance.price")
+async def price(process: ExecutorProcess) -> None:
+    """Find the prices of all vaults with recent events."""
+    for chain_id in process.chains:
+        async with process.sessions() as session:
+            next_block = await repository.next_block(session, chain_id)
+            vaults = await repository.vaults_with_news(session, chain_id, (next_block or 0) - NEWS_BLOCKS)
+        for vault in vaults:
+            await _price_one(process, vault)
 
 
 async def _price_by_id(process: ExecutorProcess, vault_id: UUID) -> None:
@@ -39,18 +44,6 @@ async def _price_by_id(process: ExecutorProcess, vault_id: UUID) -> None:
         vault = await repository.vault_by_id(session, vault_id)
     if vault is not None and vault.chain_id in process.chains:
         await _price_one(process, vault)
-
-
-async def _price_all(process: ExecutorProcess) -> None:
-    async with process.alone("performance.price") as alone:
-        if not alone:
-            return
-        for chain_id in process.chains:
-            async with process.sessions() as session:
-                next_block = await repository.next_block(session, chain_id)
-                vaults = await repository.vaults_with_news(session, chain_id, (next_block or 0) - NEWS_BLOCKS)
-            for vault in vaults:
-                await _price_one(process, vault)
 
 
 async def _price_one(process: ExecutorProcess, vault: Vault) -> None:

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 
-from tradingflow.account_manager.celery_worker import app
-from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.executor_process import ExecutorProcess
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.portfolio import repository
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.errors import TradingFlowError
@@ -20,22 +20,14 @@ VALUE_AGAIN_AFTER = timedelta(minutes=5)
 BATCH = 200
 
 
-@app.task(name="portfolio.value", ignore_result=True)
-def value() -> None:
-    """Value the vaults last valued five minutes ago, the longest ago first, by one process at a time."""
-    process = this_process()
-    process.run(_value(process))
-
-
-async def _value(process: ExecutorProcess) -> None:
-    async with process.alone("portfolio.value") as alone:
-        if not alone:
-            return
-        before = SystemClock().now() - VALUE_AGAIN_AFTER
-        async with process.sessions() as session:
-            due = await repository.valued_longest_ago(session, list(process.chains), before, BATCH)
-        for vault in due:
-            await _value_one(process, vault)
+@lone_task("portfolio.value")
+async def value(process: ExecutorProcess) -> None:
+    """Value the vaults last valued five minutes ago, the longest ago first."""
+    before = SystemClock().now() - VALUE_AGAIN_AFTER
+    async with process.sessions() as session:
+        due = await repository.valued_longest_ago(session, list(process.chains), before, BATCH)
+    for vault in due:
+        await _value_one(process, vault)
 
 
 async def _value_one(process: ExecutorProcess, vault: Vault) -> None:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from tradingflow.account_manager.celery_worker import app
-from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.executor_process import ExecutorProcess
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 
 log = get_logger(__name__)
 
 
-@app.task(name="price.refresh", ignore_result=True)
-def refresh() -> None:
-    """Ask all markets of all chains, by one process at a time."""
-    process = this_process()
-    process.run(_refresh(process))
-
-
-async def _refresh(process: ExecutorProcess) -> None:
-    async with process.alone("price.refresh") as alone:
-        if not alone:
-            return
-        for chain_id in process.chains:
-            await _refresh_one(process, chain_id)
+@lone_task("price.refresh")
+async def refresh(process: ExecutorProcess) -> None:
+    """Ask all markets of all chains."""
+    for chain_id in process.chains:
+        await _refresh_one(process, chain_id)
 
 
 async def _refresh_one(process: ExecutorProcess, chain_id: int) -> None:

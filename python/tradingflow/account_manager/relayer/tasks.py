@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from tradingflow.account_manager.celery_worker import app
-from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.executor_process import ExecutorProcess
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 
 log = get_logger(__name__)
 
 
-@app.task(name="relayer.heal", ignore_result=True)
-def heal() -> None:
-    """Fill nonce gaps and report what is stuck, by one process at a time."""
-    process = this_process()
-    process.run(_heal(process))
-
-
-async def _heal(process: ExecutorProcess) -> None:
-    async with process.alone("relayer.heal") as alone:
-        if not alone:
-            return
-        for chain_id in process.chains:
-            for signer in process.relayer.signers.addresses:
-                await _heal_one(process, chain_id, signer)
+@lone_task("relayer.heal")
+async def heal(process: ExecutorProcess) -> None:
+    """Fill nonce gaps and report what is stuck."""
+    for chain_id in process.chains:
+        for signer in process.relayer.signers.addresses:
+            await _heal_one(process, chain_id, signer)
 
 
 async def _heal_one(process: ExecutorProcess, chain_id: int, signer: str) -> None:

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 
-from tradingflow.account_manager.celery_worker import app
-from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.executor_process import ExecutorProcess
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.token import repository
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.errors import TradingFlowError
@@ -19,19 +19,11 @@ READ_AGAIN_AFTER = timedelta(days=1)
 BATCH = 50
 
 
-@app.task(name="token.refresh", ignore_result=True)
-def refresh() -> None:
-    """Read the tokens again that were last read a day ago, by one process at a time."""
-    process = this_process()
-    process.run(_refresh(process))
-
-
-async def _refresh(process: ExecutorProcess) -> None:
-    async with process.alone("token.refresh") as alone:
-        if not alone:
-            return
-        for chain_id in process.chains:
-            await _refresh_chain(process, chain_id)
+@lone_task("token.refresh")
+async def refresh(process: ExecutorProcess) -> None:
+    """Read the tokens again that were last read a day ago."""
+    for chain_id in process.chains:
+        await _refresh_chain(process, chain_id)
 
 
 async def _refresh_chain(process: ExecutorProcess, chain_id: int) -> None:

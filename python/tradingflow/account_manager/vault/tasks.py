@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tradingflow.account_manager.celery_worker import app
 from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.vault import deployment_repository as repository
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
@@ -24,21 +25,13 @@ def deploy(deployment_id: str) -> None:
     process.run(_advance(process, UUID(deployment_id)))
 
 
-@app.task(name="vault.sweep", ignore_result=True)
-def sweep() -> None:
-    """The safety net of beat: every deployment that has not ended is looked at, by one sweep at a time."""
-    process = this_process()
-    process.run(_sweep(process))
-
-
-async def _sweep(process: ExecutorProcess) -> None:
-    async with process.alone("vault.sweep") as alone:
-        if not alone:
-            return
-        async with process.sessions() as session:
-            waiting = await repository.open_ids(session, SWEEP_BATCH)
-        for deployment_id in waiting:
-            await _advance(process, deployment_id)
+@lone_task("vault.sweep")
+async def sweep(process: ExecutorProcess) -> None:
+    """The safety net of beat: every deployment that has not ended is looked at."""
+    async with process.sessions() as session:
+        waiting = await repository.open_ids(session, SWEEP_BATCH)
+    for deployment_id in waiting:
+        await _advance(process, deployment_id)
 
 
 async def _advance(process: ExecutorProcess, deployment_id: UUID) -> None:
