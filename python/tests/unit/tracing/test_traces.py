@@ -12,9 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from tradingflow.core.config import PlatformSettings
+from tradingflow.tracing import traces
 from tradingflow.tracing.identity import cycle_span, node_span, trade_span
 from tradingflow.tracing.provider import make_provider
-from tradingflow.tracing.traces import Ended, Traces
+from tradingflow.tracing.traces import Ended, Traces, link_to_cycle
 
 FLOW = UUID(int=7)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,6 +95,27 @@ def test_without_an_endpoint_nothing_is_told() -> None:
     assert not traces.enabled
     tell_of_a_cycle(traces)
     traces.close()
+
+
+def test_a_request_points_to_the_cycle_it_started() -> None:
+    exporter = InMemorySpanExporter()
+    settings = PlatformSettings(otel_exporter_otlp_endpoint="http://nowhere")
+    provider = make_provider(settings, "py_worker", exporter)
+    assert provider is not None
+    with provider.get_tracer("test").start_as_current_span("request"):
+        link_to_cycle(FLOW, 3)
+    provider.shutdown()
+    [request] = exporter.get_finished_spans()
+    [link] = request.links
+    assert link.context == cycle_span(FLOW, 3)
+
+
+def test_a_request_that_leaves_no_trace_hashes_no_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("nobody reads it")
+
+    monkeypatch.setattr(traces, "cycle_span", asked)
+    link_to_cycle(FLOW, 3)
 
 
 @given(st.uuids(), st.integers(0, 2**63 - 1), st.text(min_size=1))
