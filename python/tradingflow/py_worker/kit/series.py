@@ -15,6 +15,11 @@ COLUMNS = ("open", "high", "low", "close", "volume")
 MAX_POINTS = 10_000
 LONGEST_NUMBER = 120
 _PLAIN = frozenset({int, float})
+# What nodes that take a series show on their pages.
+EXAMPLE_CLOSES = [
+    2000.0, 2010.5, 2004.0, 1990.2, 1987.0, 1995.5, 2003.1, 2001.0,
+    1999.9, 2010.0, 2021.5, 2017.3, 2009.8, 2015.0, 2030.2, 2028.7,
+]  # fmt: skip
 
 
 def columns_of(series: Json) -> dict[str, Column]:

@@ -19,6 +19,7 @@ from tradingflow.py_worker.kit import (
     NodeOutputs,
     NodeParams,
 )
+from tradingflow.py_worker.kit.series import EXAMPLE_CLOSES
 from tradingflow.py_worker.kit.values import variables
 
 _ASSIGNED = re.compile(r"^([A-Za-z]\w{0,63})[ \t]*(?::[^=\n]+)?=(?!=)", re.MULTILINE)
@@ -63,26 +64,7 @@ class CodeNode(Node[Params, Inputs, Outputs]):
     example: ClassVar[dict[str, Any]] = {
         "python_code": "import indicators\nrsi = indicators.RSI(closes, timeperiod=14)\noutput_data = rsi[-1]"
     }
-    example_inputs: ClassVar[dict[str, Any]] = {
-        "closes": [
-            2000.0,
-            2010.5,
-            2004.0,
-            1990.2,
-            1987.0,
-            1995.5,
-            2003.1,
-            2001.0,
-            1999.9,
-            2010.0,
-            2021.5,
-            2017.3,
-            2009.8,
-            2015.0,
-            2030.2,
-            2028.7,
-        ]
-    }
+    example_inputs: ClassVar[dict[str, Any]] = {"closes": EXAMPLE_CLOSES}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         values = variables(inputs.model_extra or {}, ctx.incoming)

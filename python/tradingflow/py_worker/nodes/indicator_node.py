@@ -32,7 +32,7 @@ from tradingflow.py_worker.kit.indicators import (
     indicator_info,
     indicator_names,
 )
-from tradingflow.py_worker.kit.series import MAX_POINTS, columns_of
+from tradingflow.py_worker.kit.series import EXAMPLE_CLOSES, MAX_POINTS, columns_of
 
 _POINTS = "points"
 Number = float | None
@@ -85,26 +85,7 @@ class IndicatorNode(Node[Params, Inputs, Outputs]):
     description = "Computes a TA-Lib indicator over a series, or over one number a cycle that it remembers."
     category = "analysis"
     example: ClassVar[dict[str, Any]] = {"indicator": "RSI", "params": {"timeperiod": 14}}
-    example_inputs: ClassVar[dict[str, Any]] = {
-        "series": [
-            2000.0,
-            2010.5,
-            2004.0,
-            1990.2,
-            1987.0,
-            1995.5,
-            2003.1,
-            2001.0,
-            1999.9,
-            2010.0,
-            2021.5,
-            2017.3,
-            2009.8,
-            2015.0,
-            2030.2,
-            2028.7,
-        ]
-    }
+    example_inputs: ClassVar[dict[str, Any]] = {"series": EXAMPLE_CLOSES}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         columns = columns_of(await _series(ctx, params, inputs))
