@@ -9,11 +9,13 @@ import pytest
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
+from devstack.uniswap import open_v2_exchange
 from devstack.vaults import LocalVaults
 from tradingflow.account_manager.price import points
 from tradingflow.account_manager.price.agreement import Quote
 from tradingflow.account_manager.trade.price_check import share_after_fees
 from tradingflow.chain.swap_path import SwapPath
+from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -34,9 +36,9 @@ async def market_says(world: World, price: str) -> None:
         await points.keep(session, CHAIN_ID, world.market.base_token, [quote])
 
 
-async def outcome_of(world: World, amount_in: int = ONE_QUOTE) -> str | None:
+async def outcome_of(world: World, amount_in: int = ONE_QUOTE, v2_router: str | None = None) -> str | None:
     """`completed`, or the code of the refusal, which sent nothing."""
-    identity = await world.request_trade(amount_in)
+    identity = await world.request_trade(amount_in, v2_router=v2_router)
     await world.executor().advance(identity)
     trade = await world.trade(identity)
     if trade.status == "failed":
@@ -71,6 +73,19 @@ async def test_quote_far_from_the_agreed_prices_refuses_although_the_sources_agr
         await vaults.deposit(vault, careful.market.quote_token, 100_000 * ONE_QUOTE)
     assert await outcome_of(careful, 100_000 * ONE_QUOTE) == "price_disagreement"
     assert await outcome_of(careful, 10_000 * ONE_QUOTE) == "completed"
+
+
+@pytest.mark.parametrize(("quote", "outcome"), [("200000", "completed"), ("210000", "price_disagreement")])
+async def test_the_quote_of_a_v2_pair_is_held_to_the_agreed_prices_too(
+    careful: World, quote: str, outcome: str
+) -> None:
+    """The V3 pool and the market agree on 2000; the pair the trade would go through may say something else."""
+    async with LocalVaults(careful.anvil.url, REPOSITORY) as vaults:
+        exchange = await open_v2_exchange(vaults.deployer, careful.market, quote=Decimal(quote))
+        vault = vaults.deployer.at("Vault", careful.vault)
+        await vaults.deployer.send(vault.functions.setRouter(exchange.router, KIND_UNISWAP_V2))
+    await market_says(careful, "2000")
+    assert await outcome_of(careful, v2_router=exchange.router) == outcome
 
 
 async def test_the_check_is_off_where_the_settings_say_so_and_on_outside_of_local_chains(careful: World) -> None:
