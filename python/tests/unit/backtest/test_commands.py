@@ -125,3 +125,14 @@ def test_candles_that_are_none_are_refused_by_name(flow: Path, tmp_path: Path, l
 def test_a_parameter_of_no_node_is_refused(flow: Path, candles: Path) -> None:
     with pytest.raises(InvalidInput, match="no node 'nobody'"):
         invoke("sweep", flow, "--data", candles, "--vary", "nobody.limit=1,2")
+
+
+def test_amounts_beyond_64_bits_are_told_as_text(flow: Path, candles: Path, tmp_path: Path) -> None:
+    quote = "0x00000000000000000000000000000000000000bb"
+    spec = tmp_path / "spec.json"
+    market = {"symbol": "ETHBTC", "quote_token": quote}
+    spec.write_text(json.dumps({"markets": [market], "initial_balances": {quote: str(10**30)}}))
+    found = invoke(flow, "--data", candles, "--spec", spec, "--json")
+    result = json.loads(found.stdout)
+    assert result["spec"]["initial_balances"] == {quote: str(10**30)}
+    assert result["figures"]["initial_equity"] == 1e12

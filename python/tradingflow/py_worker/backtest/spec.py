@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from tradingflow.core.money import parse_base_units
 from tradingflow.py_worker.kit.fields import Address, ChainId, PoolFee
@@ -19,7 +19,8 @@ def _utc(moment: datetime) -> datetime:
 
 
 UtcTime = Annotated[datetime, AfterValidator(_utc)]
-BaseUnitAmount = Annotated[int, BeforeValidator(parse_base_units)]
+# Amounts of 18 decimals soon pass the 64 bits of JSON writers.
+BaseUnitAmount = Annotated[int, BeforeValidator(parse_base_units), PlainSerializer(str, when_used="json")]
 Bps = Annotated[Decimal, Field(ge=0, lt=10_000, allow_inf_nan=False)]
 
 
