@@ -31,6 +31,8 @@ from tradingflow.messaging.topology import CYCLES
 from tradingflow.outbound.client import GuardedHttp
 from tradingflow.py_worker.approvals.desk import ApprovalDesk
 from tradingflow.py_worker.approvals.endpoints import router as approvals_router
+from tradingflow.py_worker.backtests.endpoints import router as backtests_router
+from tradingflow.py_worker.backtests.runner import BacktestRunner
 from tradingflow.py_worker.catalog import router as catalog_router
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.control import ControlListener
@@ -120,6 +122,7 @@ def create_app(
         preflight_router,
         paper_router,
         replay_router,
+        backtests_router,
         datasets_router,
         approvals_router,
     ):
@@ -192,6 +195,7 @@ class _Wiring:
                 contract_triggers.run(),
                 Retention(sessions, self._clock, _history_limits(settings)).run(),
                 Shadow(sessions, clients, self._clock, types, specs).run(),
+                BacktestRunner(sessions, self._clock, settings.sandbox_accept_missing).run(),
             )
         )
         self._readiness.update(_checks(engine, broker, worker))

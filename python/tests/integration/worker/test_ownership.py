@@ -14,7 +14,7 @@ from sqlalchemy import select
 from tests.integration.worker.conftest import Client, until
 from tests.integration.worker.nodes import node
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Approval, DeadLetter, Flow, FlowLog
+from tradingflow.db.models import Approval, BacktestJob, DeadLetter, Flow, FlowLog
 
 # The token is the credential; whoever has it may call, signed in or not.
 PUBLIC = {("POST", "/hooks/{token}")}
@@ -65,7 +65,8 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
             on_timeout="reject",
             expires_at=datetime.now(UTC),
         )
-        session.add_all([letter, approval])
+        backtest = BacktestJob(id=uuid4(), user_id=client.user_id, request={}, status="failed", cycles_total=1)
+        session.add_all([letter, approval, backtest])
     assert log is not None
     return {
         "flow_id": "mine",
@@ -77,6 +78,7 @@ async def ids(client: Client, sessions: SessionFactory) -> dict[str, str]:
         "letter": str(letter.id),
         "name": "mine",
         "approval_id": str(approval.id),
+        "backtest_id": str(backtest.id),
         **PAPER_VAULT,
     }
 
@@ -137,6 +139,7 @@ async def test_a_stranger_finds_nothing_of_mine_in_any_list(
     assert (await stranger.ok("GET", "/flows"))["items"] == []
     assert (await stranger.ok("GET", "/datasets"))["items"] == []
     assert (await stranger.ok("GET", "/approvals?status=all"))["items"] == []
+    assert (await stranger.ok("GET", "/backtests"))["items"] == []
     assert await stranger.ok("GET", "/nodes") == []
     assert await stranger.ok("GET", "/worker/nodes") == []
     await client.ok("POST", "/flows/slow/stop")

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tests.unit.backtest.flows import generated
 from tradingflow.cli import app
+from tradingflow.py_worker.backtests.schemas import BacktestRequest
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 GUIDE = (REPOSITORY / "docs/guides/backtest.md").read_text(encoding="utf-8")
@@ -23,10 +24,19 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line.startswith(f"{PROGRAM}backtest ")))
 
 
+def json_blocks() -> list[str]:
+    """The flow, the spec, and the body of a request."""
+    return re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_the_request_of_the_guide_is_one_the_route_takes() -> None:
+    BacktestRequest.model_validate_json(json_blocks()[2])
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files the guide speaks of."""
-    flow, spec = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    flow, spec, _ = json_blocks()
     (tmp_path / "flow.json").write_text(flow)
     (tmp_path / "spec.json").write_text(spec)
     candles = generated(300)

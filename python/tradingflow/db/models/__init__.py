@@ -11,6 +11,7 @@ from tradingflow.db.models.account import (
     Wallet,
 )
 from tradingflow.db.models.approval import Approval
+from tradingflow.db.models.backtest import BacktestFile, BacktestJob
 from tradingflow.db.models.base import Base
 from tradingflow.db.models.chain import (
     ChainBlock,
@@ -53,6 +54,8 @@ __all__ = [
     "ApiKey",
     "Approval",
     "AuthSession",
+    "BacktestFile",
+    "BacktestJob",
     "Base",
     "BlockPrice",
     "ChainBlock",

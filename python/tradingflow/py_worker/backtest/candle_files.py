@@ -35,6 +35,15 @@ def read_candles(path: Path, symbol: str, length_ms: int | None = None) -> Candl
     return Candles.of(symbol, times, columns, length_ms)
 
 
+def parse_candles(text: str, name: str, symbol: str, length_ms: int | None = None) -> Candles:
+    """Candles of a CSV's text, as `read_candles`; `name` is what errors call it."""
+    try:
+        times, columns = _parse(csv.reader(text.splitlines()), name)
+    except csv.Error as error:
+        raise InvalidInput("invalid_candles", f"{name} is no CSV: {error}") from error
+    return Candles.of(symbol, times, columns, length_ms)
+
+
 def _read_csv(path: Path) -> tuple[Times, dict[str, Floats]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -16,6 +16,7 @@ Times = NDArray[np.int64]
 NAMES = ("open", "high", "low", "close", "volume")
 _INTERVAL = re.compile(r"(\d{1,3})([smhdw])")
 _UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_YEAR_2200_MS = 7_258_118_400_000
 # Unix time 0 was a Thursday; exchanges begin their weeks on Monday.
 _WEEK_OFFSET_MS = 4 * 86_400_000
 
@@ -131,6 +132,11 @@ class Candles:
 def _check_times(open_time: Times, length_ms: int | None) -> int:
     if len(open_time) < 2 and length_ms is None:
         raise InvalidInput("too_few_candles", "two candles at least: their distance is the interval")
+    far = np.flatnonzero((open_time < -_YEAR_2200_MS) | (open_time > _YEAR_2200_MS))
+    if len(far):
+        raise InvalidInput(
+            "candles_out_of_time", f"candle {int(far[0]) + 1} does not lie between the years 1740 and 2200"
+        )
     steps = np.diff(open_time)
     if len(steps) and (steps <= 0).any():
         at = int(np.flatnonzero(steps <= 0)[0]) + 2

@@ -14,7 +14,12 @@ MAX_CYCLES = 5_000_000
 
 
 def fire_times(
-    candles: Candles, cycle_interval: float | str | None, start: datetime | None, end: datetime | None
+    candles: Candles,
+    cycle_interval: float | str | None,
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    most: int = MAX_CYCLES,
 ) -> Times:
     """Unix milliseconds, rising. Without an interval: when each candle closes; else as for a flow started at `start`.
 
@@ -33,30 +38,30 @@ def fire_times(
     if cycle_interval is None:
         closes = candles.close_time
         return closes[(closes >= first) & (closes <= last)]
-    return _grid(parse_interval(cycle_interval), first, last)
+    return _grid(parse_interval(cycle_interval), first, last, most)
 
 
-def _grid(interval: Interval, first: int, last: int) -> Times:
+def _grid(interval: Interval, first: int, last: int, most: int) -> Times:
     if isinstance(interval, Once):
         return np.array([first], np.int64)
     if isinstance(interval, Every):
         step = interval.period // timedelta(milliseconds=1)
-        _check_count((last - first) // step + 1)
+        _check_count((last - first) // step + 1, most)
         return np.arange(first, last + 1, step, dtype=np.int64)
     found: list[int] = []
     moment = interval.step(_moment(first) - timedelta(milliseconds=1))
     while moment is not None and _ms(moment) <= last:
         found.append(_ms(moment))
-        _check_count(len(found))
+        _check_count(len(found), most)
         moment = interval.step(moment)
     if not found:
         raise InvalidInput("no_cycles", "the schedule never fires in that time")
     return np.array(found, np.int64)
 
 
-def _check_count(cycles: int) -> None:
-    if cycles > MAX_CYCLES:
-        raise InvalidInput("too_many_cycles", f"a backtest has at most {MAX_CYCLES:,} cycles; choose a longer interval")
+def _check_count(cycles: int, most: int) -> None:
+    if cycles > most:
+        raise InvalidInput("too_many_cycles", f"a backtest has at most {most:,} cycles; choose a longer interval")
 
 
 def _ms(moment: datetime) -> int:

@@ -1,0 +1,88 @@
+"""What the backtest routes take and give."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tradingflow.py_worker.backtest.spec import BacktestSpec
+from tradingflow.py_worker.flows.schemas import ID_PATTERN, StorableJson, storable
+from tradingflow.py_worker.kit.rows import DATASET_NAME
+
+MAX_SERIES = 10
+Interval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}[smhdw]$", description="Left out: read off the candles")]
+
+
+class SeriesRequest(BaseModel):
+    """Candles of one symbol: `csv` as text, or a `dataset` of yours with the same columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    symbol: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9/:._-]{0,49}$", examples=["ETHUSDT"])
+    interval: Interval | None = None
+    csv: str | None = Field(None, description="A header with a time column and open, high, low, close[, volume]")
+    dataset: Annotated[str, Field(pattern=DATASET_NAME)] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.csv is None) == (self.dataset is None):
+            raise ValueError("give `csv` or `dataset`, one of them")
+        return self
+
+
+class BacktestRequest(BacktestSpec):
+    """A flow of yours (`flow_id`, of which `version` or the newest) or a graph (`flow_json`), and candles."""
+
+    flow_id: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    flow_json: StorableJson | None = None
+    data: tuple[SeriesRequest, ...] = Field(min_length=1, max_length=MAX_SERIES)
+    cycle_interval: int | float | str | None = Field(
+        None, description="As a flow's; `candle`: when each candle closes; left out: the stored flow's, else `candle`"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_flow(self) -> Self:
+        storable([market.symbol for market in self.markets])
+        if (self.flow_id is None) == (self.flow_json is None):
+            raise ValueError("give `flow_id` or `flow_json`, one of them")
+        if self.version is not None and self.flow_id is None:
+            raise ValueError("`version` is one of the flow `flow_id` names")
+        return self
+
+    def spec_fields(self) -> dict[str, Any]:
+        """The part a `BacktestSpec` is made of, as JSON."""
+        own = {"flow_id", "version", "flow_json", "data"}
+        return self.model_dump(mode="json", by_alias=True, exclude=own)
+
+
+class Progress(BaseModel):
+    """With one cycle a candle, cycles are bars."""
+
+    cycles_done: int
+    cycles_total: int
+    cycles_per_second: float | None = Field(description="Since the run began; null before")
+
+
+class Failure(BaseModel):
+    error: str
+    detail: str
+
+
+class BacktestView(BaseModel):
+    """`figures` once completed: shares are fractions, money is whole quote tokens; null where one has no meaning."""
+
+    id: UUID
+    flow_id: str | None
+    version: int | None
+    status: Literal["queued", "running", "completed", "failed", "cancelled"]
+    attempt: int = Field(description="Above 1 where a worker died over it and another began again")
+    progress: Progress
+    figures: dict[str, Any] | None
+    failure: Failure | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
