@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration.local_server import LocalServer
+from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.kit import NodeFailed, node_types
 from tradingflow.py_worker.kit.testing import MemoryContext
 
@@ -118,6 +119,23 @@ async def test_binance_candles_come_as_existing_flows_know_them(ctx: MemoryConte
     }
     assert server.asked[0].path == "/api/v3/klines"
     assert server.asked[0].query["symbol"] == "ETHUSDT"
+
+
+async def test_candles_still_forming_are_left_out_where_a_flow_says_so(ctx: MemoryContext, server: LocalServer) -> None:
+    now = 1767225600000  # the context's clock
+    more = ["1.0", "1.0", "1.0", "1.0", "100.0", 0, "250.0", 9, "50.0", "125.0", "0"]
+    serve(server, [[now - 60_000 * back, *more] for back in (3, 2, 1, 0)])
+    config = {"symbol": "ETHUSDT", "limit": 3, "base_url": server.url("")}
+    for closed, ages in ((False, [2, 1, 0]), (True, [3, 2, 1])):
+        sent = await run(ctx, "binance_price_node", {**config, "closed_candles_only": closed})
+        assert [(now - row[0]) / 60_000 for row in sent["price_data"]["kline_data"]] == ages
+    assert [asked.query["limit"] for asked in server.asked] == ["3", "4"]
+
+
+@pytest.mark.parametrize("more", [{"limit": 1000}, {"interval": "1M"}])
+async def test_closed_candles_only_says_where_it_cannot_be(ctx: MemoryContext, more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="closed_candles_only"):
+        await run(ctx, "binance_price_node", {"symbol": "ETHUSDT", "closed_candles_only": True, **more})
 
 
 RSS = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title>{items}</channel></rss>"""

@@ -91,6 +91,16 @@ def test_batches_equal_the_run_cycle_by_cycle(
     assert_same(*both_ways(flow, spec, count, seed))
 
 
+@pytest.mark.parametrize("batch", [True, False])
+def test_in_a_backtest_closed_candles_only_changes_nothing(batch: bool) -> None:
+    flow, candles, spec = cross_flow(3, 5, 9), [generated(80, 3)], BacktestSpec()
+    closed = json.loads(json.dumps(flow))
+    closed["nodes"][0]["config"]["closed_candles_only"] = True
+    found = [backtest(flow_under_test(one), candles, spec, batch=batch) for one in (flow, closed)]
+    assert found[0].document()["trades"] == found[1].document()["trades"]
+    assert [any("closed_candles_only" in warning for warning in one.warnings) for one in found] == [True, False]
+
+
 def test_the_values_that_travel_are_the_same_json() -> None:
     fast, slow = both_ways(cross_flow(3, 5, 9), BacktestSpec(), 80, 3)
     reasons = [json.dumps(fast.trade(record)["reason"]) for record in fast.trades]

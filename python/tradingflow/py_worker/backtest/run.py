@@ -108,7 +108,11 @@ def _warnings(
         yield f"node {node_id} failed {count} times: {code}"
     if world.ledger.refused:
         yield f"{world.ledger.refusals.total()} trades were refused, the first: {world.ledger.refused[0].detail}"
-    if any(node.type == "binance_price_node" for node in flow.graph.nodes):
-        yield "exchanges also send the candle that is still forming; a backtest knows closed candles only"
+    asked = (node.config for node in flow.graph.nodes if node.type == "binance_price_node")
+    if any(not config.get("closed_candles_only") for config in asked):
+        yield (
+            "exchanges also send the candle that is still forming; a backtest knows closed candles only: set "
+            "closed_candles_only to trade on what was tested"
+        )
     if any(node.policy.retry.max_attempts > 1 for node in flow.graph.nodes):
         yield "retries are not simulated: a node that fails at one moment of history fails there again"
