@@ -13,6 +13,7 @@ from tradingflow.db.models.account import (
 from tradingflow.db.models.approval import Approval
 from tradingflow.db.models.backtest import BacktestFile, BacktestJob
 from tradingflow.db.models.base import Base
+from tradingflow.db.models.candle import ExchangeCandle, ExchangeCandleSpan
 from tradingflow.db.models.chain import (
     ChainBlock,
     ChainCursor,
@@ -70,6 +71,8 @@ __all__ = [
     "DatasetWrite",
     "DeadLetter",
     "EventSubscription",
+    "ExchangeCandle",
+    "ExchangeCandleSpan",
     "FactoryRule",
     "Flow",
     "FlowHook",

@@ -11,10 +11,11 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.core.errors import InvalidInput
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.models import BacktestJob
 from tradingflow.py_worker.backtest.requests import EACH_CANDLE
 from tradingflow.py_worker.backtests import store
+from tradingflow.py_worker.backtests.exchange_history import COLUMNS, ExchangeHistory, Wanted
 from tradingflow.py_worker.backtests.plan import make_plan
 from tradingflow.py_worker.backtests.schemas import BacktestRequest, BacktestView, Failure, Progress, SeriesRequest
 from tradingflow.py_worker.backtests.store import Submission
@@ -22,6 +23,7 @@ from tradingflow.py_worker.datasets import store as datasets
 from tradingflow.py_worker.flows import store as flows
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
+from tradingflow.py_worker.kit.context import HttpClient
 from tradingflow.py_worker.kit.rows import write_file
 from tradingflow.py_worker.parts import TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
@@ -36,14 +38,16 @@ FILES = {
 RESULT = {200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/csv": {}, "text/html": {}}}}
 
 
-@router.post("", status_code=202, responses=error_responses(409, 429))
+@router.post("", status_code=202, responses=error_responses(409, 429, 503))
 async def start_backtest(asked: Annotated[BacktestRequest, Body()], user: CurrentUser, parts: TheParts) -> BacktestView:
     """Queue a backtest. It runs in a process of its own at any worker, and survives the worker's death."""
     async with parts.sessions.begin() as session:
         await store.require_room(session, user.user_id)
     async with parts.sessions() as session:
         request, version = await _request(session, user.user_id, asked)
-        files = [await _text(session, user.user_id, series) for series in asked.data]
+        own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.exchange}
+    history = ExchangeHistory(parts.sessions, parts.clock, _http(parts))
+    files = [own[series] if series in own else await _downloaded(history, asked, series) for series in asked.data]
     plan = await asyncio.to_thread(make_plan, request, files)
     submission = Submission(asked.flow_id, version, request, files, plan.cycles)
     async with parts.sessions.begin() as session:
@@ -127,6 +131,23 @@ async def _text(session: AsyncSession, owner: UUID, series: SeriesRequest) -> st
     rows = await datasets.newest_rows(session, dataset, None, datasets.MAX_ROWS_STORED)
     found = [row.value for row in reversed(rows)]
     return (await asyncio.to_thread(write_file, found, "csv")).decode()
+
+
+def _http(parts: TheParts) -> HttpClient:
+    if parts.around.http is None:
+        raise DependencyUnavailable("http_unavailable", "this worker sends no requests")
+    return parts.around.http
+
+
+async def _downloaded(history: ExchangeHistory, asked: BacktestRequest, series: SeriesRequest) -> str:
+    """Candles of an exchange as CSV. No connection of the database is held while the exchange is asked."""
+    start, end = series.since or asked.start, asked.end
+    if start is None or end is None or series.exchange is None or series.interval is None:
+        raise InvalidInput("invalid_request", "candles of an exchange need `from`, `to` and `interval`")
+    first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
+    wanted = Wanted(series.exchange, series.symbol, series.interval, first, last, series.base_url)
+    rows = await history.rows(wanted)
+    return "\n".join([",".join(COLUMNS), *(",".join(map(repr, row)) for row in rows)])
 
 
 def _view(job: BacktestJob, now: datetime) -> BacktestView:

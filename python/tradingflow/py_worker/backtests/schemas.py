@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tradingflow.py_worker.backtest.spec import BacktestSpec
+from tradingflow.py_worker.backtest.spec import BacktestSpec, UtcTime
 from tradingflow.py_worker.flows.schemas import ID_PATTERN, StorableJson, storable
 from tradingflow.py_worker.kit.rows import DATASET_NAME
 
@@ -17,7 +17,7 @@ Interval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}[smhdw]$", description
 
 
 class SeriesRequest(BaseModel):
-    """Candles of one symbol: `csv` as text, or a `dataset` of yours with the same columns."""
+    """Candles of one symbol: `csv` as text, a `dataset` of yours with the same columns, or those of an `exchange`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,10 +26,21 @@ class SeriesRequest(BaseModel):
     csv: str | None = Field(None, description="A header with a time column and open, high, low, close[, volume]")
     dataset: Annotated[str, Field(pattern=DATASET_NAME)] | None = None
 
+    exchange: Annotated[str, Field(pattern=r"^[a-z0-9]{2,30}$")] | None = Field(
+        None, description="ccxt's name; candles are downloaded once and kept. Needs `interval`, in s, m, h or d"
+    )
+    base_url: str | None = Field(None, max_length=500, description="Another address of the exchange's API")
+    since: UtcTime | None = Field(None, description="First candle of the exchange; left out: the backtest's `from`")
+
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        if (self.csv is None) == (self.dataset is None):
-            raise ValueError("give `csv` or `dataset`, one of them")
+        if sum(source is not None for source in (self.csv, self.dataset, self.exchange)) != 1:
+            raise ValueError("give `csv`, `dataset` or `exchange`, one of them")
+        if self.exchange is None and (self.base_url is not None or self.since is not None):
+            raise ValueError("`base_url` and `since` go with `exchange`")
+        if self.exchange is not None and (self.interval is None or self.interval.endswith("w")):
+            raise ValueError("`exchange` needs an `interval` in s, m, h or d")
+        storable(self.base_url)
         return self
 
 
@@ -49,6 +60,8 @@ class BacktestRequest(BacktestSpec):
         storable([market.symbol for market in self.markets])
         if (self.flow_id is None) == (self.flow_json is None):
             raise ValueError("give `flow_id` or `flow_json`, one of them")
+        if any(series.exchange for series in self.data) and (self.start is None or self.end is None):
+            raise ValueError("candles of an exchange need `from` and `to`")
         if self.version is not None and self.flow_id is None:
             raise ValueError("`version` is one of the flow `flow_id` names")
         return self

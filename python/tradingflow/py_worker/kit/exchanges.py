@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tradingflow.core.errors import DependencyUnavailable, TooManyRequests, TradingFlowError
@@ -15,6 +18,27 @@ from tradingflow.py_worker.kit.providers import accept, malformed
 COLUMNS = 6
 
 
+@dataclass(frozen=True)
+class OpenMarket:
+    """A market of an exchange that can be asked again and again."""
+
+    exchange: Any
+    symbol: str
+    query: CandleQuery
+
+    async def newest(self) -> list[list[float]]:
+        """The query's candles."""
+        return await self._ask(None)
+
+    async def since(self, start_ms: int) -> list[list[float]]:
+        """As many as the query's limit, from that time on; fewer where the exchange sends fewer."""
+        return await self._ask(start_ms)
+
+    async def _ask(self, since: int | None) -> list[list[float]]:
+        rows = await self.exchange.fetch_ohlcv(self.symbol, self.query.interval, since=since, limit=self.query.limit)
+        return [_row(row) for row in rows]
+
+
 class ExchangeCandles:
     """`CandleSource` that asks the exchange itself."""
 
@@ -22,12 +46,16 @@ class ExchangeCandles:
         self._http = http
 
     async def candles(self, query: CandleQuery) -> list[list[float]]:
+        async with self.opened(query) as market:
+            return await market.newest()
+
+    @asynccontextmanager
+    async def opened(self, query: CandleQuery) -> AsyncIterator[OpenMarket]:
+        """The market of the query. What goes wrong with the exchange inside is raised as an error of ours."""
         # In a thread: importing ccxt takes a second of processor time, describing a large exchange 50 ms.
         exchange = await asyncio.to_thread(open_exchange, query.exchange, self._http, accept, query.base_url)
         try:
-            symbol = await _symbol(exchange, query)
-            rows = await exchange.fetch_ohlcv(symbol, query.interval, limit=query.limit)
-            return [_row(row) for row in rows]
+            yield OpenMarket(exchange, await _symbol(exchange, query), query)
         except TradingFlowError:
             raise
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
