@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from tests.unit.engine.conftest import edge, graph_of, node
 from tradingflow.core.clock import SystemClock
+from tradingflow.messaging.partitions import Delivery, Session
 from tradingflow.py_worker.engine.cycle import Outcome
 from tradingflow.py_worker.kit import HttpClient, MarketData
 from tradingflow.py_worker.runtime.context import (
@@ -21,6 +22,9 @@ from tradingflow.py_worker.runtime.context import (
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.records import StoredCycle
 from tradingflow.py_worker.runtime.slots import FairSlots
+
+if TYPE_CHECKING:
+    from aiormq.abc import AbstractChannel as RawChannel
 
 
 class Called:
@@ -57,6 +61,18 @@ async def test_an_effect_waits_until_the_inputs_it_rests_on_are_committed() -> N
     live.mark_durable(0)
     await effect
     assert way_out.calls == 1
+
+
+async def test_a_message_is_acknowledged_only_once_the_ending_it_told_of_is_committed() -> None:
+    live, session = live_cycle(), Session(cast("RawChannel", None), partitions=1)
+    session.hand_out(0)
+    delivery = Delivery(session, 0, 1, "m", b"")
+    live.release_when_durable(0, delivery)
+    delivery.release()
+    assert session.handed_out == [1]
+    live.mark_durable(0)
+    await asyncio.sleep(0)
+    assert session.handed_out == [0]
 
 
 async def test_state_is_written_only_with_the_end_of_the_task_and_compared_with_what_it_would_be() -> None:
