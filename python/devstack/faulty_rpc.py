@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 FAULTS = ("slow", "http_429", "http_500", "truncated", "wrong_chain", "stale", "range_limit", "empty_logs", "dropped",
-          "behind")  # fmt: skip
+          "behind", "headless")  # fmt: skip
 SLOW_S = 0.4
 Answer = dict[str, Any]
 MOST_BLOCKS = 20
@@ -83,6 +83,12 @@ def _stale(call: Any, answer: Answer) -> Answer:
     return answer | {"result": None} if call["method"] == "eth_getBlockByNumber" else answer
 
 
+def _headless(call: Any, answer: Answer) -> Answer:
+    """As a node that tells its head before it has the blocks."""
+    numbered = call["method"] == "eth_getBlockByNumber" and call["params"][0] != "latest"
+    return answer | {"result": None} if numbered else answer
+
+
 def _empty_logs(call: Any, answer: Answer) -> Answer:
     return answer | {"result": []} if call["method"] == "eth_getLogs" else answer
 
@@ -101,6 +107,7 @@ SPOILERS: dict[str, Callable[[Any, Answer], Answer]] = {
     "no_state": _no_state,
     "wrong_chain": _wrong_chain,
     "stale": _stale,
+    "headless": _headless,
     "empty_logs": _empty_logs,
 }
 

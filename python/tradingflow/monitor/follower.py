@@ -249,7 +249,8 @@ class Follower:
         numbers = state.lineage.numbers_from_tip()
         asked, width = 0, ANCESTOR_SEARCH_BLOCKS
         while asked < len(numbers):
-            canonical = await self._reader.headers(sorted(numbers[asked : asked + width]))
+            searched = numbers[asked : asked + width]
+            canonical = await self._reader.headers_down_to(searched[-1], searched[0])
             found = state.lineage.common_ancestor({header.height: header.hash for header in canonical})
             if found is not None:
                 return found

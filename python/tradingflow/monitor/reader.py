@@ -74,6 +74,21 @@ class ChainReader:
         """The canonical headers of these blocks, in order; blocks the chain does not have are left out."""
         return await self._pool.run(lambda node: _headers(node, numbers))
 
+    async def headers_down_to(self, lowest: int, highest: int) -> list[Header]:
+        """The canonical headers from `lowest` on, without those above the head.
+
+        A node that lacks `lowest` is behind, or its chain is shorter until it has grown again: its silence must not be
+        taken for a chain without that block. Raises Distrusted when no node has it.
+        """
+
+        async def read(node: RpcNode) -> list[Header]:
+            headers = await _headers(node, range(lowest, highest + 1))
+            if not headers:
+                raise Distrusted(f"{node.name} does not have block {lowest}")
+            return headers
+
+        return await self._pool.run(read)
+
     async def newest(self, first: int, last: int, addresses: Sequence[str]) -> Span:
         """Blocks near the head, each asked for by its hash, so that headers and logs cannot be of two forks."""
 

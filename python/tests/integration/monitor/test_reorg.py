@@ -1,8 +1,13 @@
 """The chain goes back on itself: what is stored goes with it, or the chain is halted."""
 
+import random
+
 import pytest
 
+from devstack.anvil import Anvil
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from devstack.faulty_rpc import FaultyRpc
+from tradingflow.chain.rpc import RpcFailed
 from tradingflow.messaging.chain_messages import ChainEventReverted, ChainReorged, decode_chain_message
 from tradingflow.monitor.notify import ANNOUNCEMENT
 
@@ -107,6 +112,28 @@ async def test_a_discovery_in_a_replaced_block_is_undone(follow: Follow, emitter
 
     assert [contract.address.lower() for contract in await stored.contracts()] == [factory]
     assert await stored.events() == []
+
+
+async def test_a_node_without_the_blocks_cannot_halt_the_chain(
+    follow: Follow, anvil: Anvil, emitter: Emitter, stored: Stored
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(3):
+        emitter.send(token, burst(100 * block, count=1))
+    await stored.monitor(token, "erc20")
+    rpc = FaultyRpc(anvil.url, random.Random(1), rate=0.0, faults=("headless",))
+    async with rpc.serving(), follow(rpc_urls=(rpc.url,), finality_blocks=4) as follower:
+        await catch_up(follower)
+        emitter.reorg(2, [(token, burst(9_000, count=1), 0)])
+        rpc.rate = 1.0
+        with pytest.raises(RpcFailed):
+            await follower.round()
+        rpc.rate = 0.0
+        await catch_up(follower)
+
+    assert rpc.spoilt["headless"]
+    assert (await stored.cursor()).halted_reason is None
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 9_000]
 
 
 async def test_a_reorg_deeper_than_finality_halts_the_chain_and_changes_nothing(
