@@ -138,7 +138,7 @@ async def _ask(ctx: NodeContext, params: Params, prompt: str) -> str:
             raise _refusal(error.status_code) from error
         except openai.APIError as error:
             raise _cause(error) from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise malformed("the model endpoint", "its answer is no completion") from error
     return _text(ctx, params, completion)
 
