@@ -56,17 +56,18 @@ def test_one_of_several_signatures_is_enough(verify: Callable[..., None]) -> Non
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [
-        {"webhook-id": "another"},
-        {"webhook-timestamp": str(int(datetime.now(UTC).timestamp()) + 1)},
-        {"webhook-signature": "v1,AAAA"},
-        {"webhook-signature": ""},
-    ],
+    "changed", [{"webhook-id": "another"}, {"webhook-signature": "v1,AAAA"}, {"webhook-signature": ""}]
 )
 def test_a_changed_header_is_refused(verify: Callable[..., None], changed: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="not signed"):
         verify(signing.shown(SECRET), headers() | changed, BODY)
+
+
+def test_a_changed_time_is_refused(verify: Callable[..., None]) -> None:
+    told = headers()
+    told["webhook-timestamp"] = str(int(told["webhook-timestamp"]) + 1)
+    with pytest.raises(ValueError, match="not signed"):
+        verify(signing.shown(SECRET), told, BODY)
 
 
 def test_a_changed_body_another_secret_and_an_old_post_are_refused(verify: Callable[..., None]) -> None:
