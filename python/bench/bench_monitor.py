@@ -92,7 +92,7 @@ def measure(figures: Figures, servers: PrivateServers, anvil: Anvil, work: Work)
         "blocks": BASELINE_EVENTS // EVENTS_PER_BLOCK,
     }  # fmt: skip
     with servers.fresh_database() as url:
-        # A fresh server makes the files of its write-ahead log as it goes, once: the first run took a third longer.
+        # Not measured: the first run on a fresh server was the slowest each time (its log files are made then).
         child("bench.monitor_index", job | {"database_url": url})
     with servers.fresh_database() as url:
         ours = child("bench.monitor_index", job | {"database_url": url})
