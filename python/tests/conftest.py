@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Before anything imports web3: it keeps Python's own recursion limit, under which the services meet deep JSON.
+import tradingflow.chain  # noqa: F401
+
+# isort: split
 from devstack.anvil import Anvil
 from devstack.private_servers import PrivateServers
 from devstack.run_lock import end_on_sigterm

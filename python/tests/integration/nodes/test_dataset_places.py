@@ -23,7 +23,9 @@ async def run(ctx: MemoryContext, kind: str, config: dict[str, Any], data: Any =
 def sheets(ctx: MemoryContext, server: LocalServer) -> FakeSheets:
     fake = FakeSheets()
     server.answer = fake.answer
-    ctx.secrets = MemorySecrets({"google": service_account(server.url("").rstrip("/")), "wrong": "sekret"})
+    ctx.secrets = MemorySecrets(
+        {"google": service_account(server.url("").rstrip("/")), "wrong": "sekret", "deep": "[" * 50_000}
+    )
     return fake
 
 
@@ -80,11 +82,12 @@ async def test_a_sheet_is_written_over(ctx: MemoryContext, sheets: FakeSheets, p
     assert sheets.grid == [["a"], [1], [2]]
 
 
+@pytest.mark.parametrize("name", ["wrong", "deep"])
 async def test_a_secret_that_is_no_key_is_said_without_showing_it(
-    ctx: MemoryContext, sheets: FakeSheets, place: dict[str, Any]
+    ctx: MemoryContext, sheets: FakeSheets, place: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(NodeFailed, match="not the JSON key of a Google service account") as failed:
-        await run(ctx, "dataset_input_node", {**place, "credentials": {"$secret": "wrong"}})
+        await run(ctx, "dataset_input_node", {**place, "credentials": {"$secret": name}})
     assert "sekret" not in str(failed.value)
 
 

@@ -69,6 +69,16 @@ async def test_a_busy_server_is_a_retryable_error(ctx: MemoryContext, server: Lo
 
 
 @asking
+@pytest.mark.parametrize("body", [b"[" * 50_000, b'{"parameters": {"retry_after": 1e999}}'])
+async def test_a_busy_server_may_say_so_in_nonsense(
+    ctx: MemoryContext, server: LocalServer, kind: str, body: bytes
+) -> None:
+    answer_with(server, 429, body)
+    with pytest.raises(TooManyRequests):
+        await run(ctx, server, kind)
+
+
+@asking
 @pytest.mark.parametrize("status", [500, 502, 503])
 async def test_a_broken_server_is_a_retryable_error(
     ctx: MemoryContext, server: LocalServer, kind: str, status: int

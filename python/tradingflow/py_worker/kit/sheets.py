@@ -203,7 +203,7 @@ def _account(secret: str) -> Credentials:
         found: Credentials = Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
             json.loads(secret), scopes=SCOPES
         )
-    except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, GoogleAuthError) as error:
         raise NodeFailed("invalid_secret", "the secret is not the JSON key of a Google service account") from error
     return found
 

@@ -95,7 +95,7 @@ def _retry_after_s(response: HttpResponse) -> int | None:
         return None
     try:
         return max(0, int(json.loads(response.body)["parameters"]["retry_after"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 1
 
 
