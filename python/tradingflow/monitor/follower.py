@@ -176,8 +176,8 @@ class Follower:
         tip = state.lineage.tip
         if tip is None:
             return True
-        canonical = await self._reader.headers([tip])
-        return bool(canonical) and canonical[0].hash == state.lineage.hash_at(tip)
+        canonical = await self._reader.header(tip)
+        return canonical is not None and canonical.hash == state.lineage.hash_at(tip)
 
     def _knows(self, state: State, head: Head) -> bool:
         """Whether the node's head, which is not above our tip, is a block we stored. Raises Distrusted."""
@@ -249,8 +249,7 @@ class Follower:
         numbers = state.lineage.numbers_from_tip()
         asked, width = 0, ANCESTOR_SEARCH_BLOCKS
         while asked < len(numbers):
-            searched = numbers[asked : asked + width]
-            canonical = await self._reader.headers_down_to(searched[-1], searched[0])
+            canonical = await self._reader.headers(sorted(numbers[asked : asked + width]))
             found = state.lineage.common_ancestor({header.height: header.hash for header in canonical})
             if found is not None:
                 return found

@@ -70,21 +70,22 @@ class ChainReader:
         await self._pool.compare_heads()
         return await self._pool.run(read)
 
+    async def header(self, number: int) -> Header | None:
+        """The canonical header of this block; None where the chain does not have it."""
+        found = await self._pool.run(lambda node: _headers(node, [number]))
+        return found[0] if found else None
+
     async def headers(self, numbers: Sequence[int]) -> list[Header]:
-        """The canonical headers of these blocks, in order; blocks the chain does not have are left out."""
-        return await self._pool.run(lambda node: _headers(node, numbers))
+        """The canonical headers of these blocks, lowest first, without those above the head.
 
-    async def headers_down_to(self, lowest: int, highest: int) -> list[Header]:
-        """The canonical headers from `lowest` on, without those above the head.
-
-        A node that lacks `lowest` is behind, or its chain is shorter until it has grown again: its silence must not be
-        taken for a chain without that block. Raises Distrusted when no node has it.
+        A node that lacks the lowest is behind, or its chain is shorter until it has grown again: its silence must not
+        be taken for a chain without that block. Raises Distrusted when no node has it.
         """
 
         async def read(node: RpcNode) -> list[Header]:
-            headers = await _headers(node, range(lowest, highest + 1))
+            headers = await _headers(node, numbers)
             if not headers:
-                raise Distrusted(f"{node.name} does not have block {lowest}")
+                raise Distrusted(f"{node.name} does not have block {numbers[0]}")
             return headers
 
         return await self._pool.run(read)
