@@ -10,29 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradingflow.core.errors import InvalidInput
+from tradingflow.py_worker.kit.intervals import WEEK_MS, interval_name
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 NAMES = ("open", "high", "low", "close", "volume")
-_INTERVAL = re.compile(r"(\d{1,3})([smhdw])")
-_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _YEAR_2200_MS = 7_258_118_400_000
 # Unix time 0 was a Thursday; exchanges begin their weeks on Monday.
 _WEEK_OFFSET_MS = 4 * 86_400_000
-
-
-def interval_ms(interval: str) -> int:
-    """Length of a candle in milliseconds. Raises InvalidInput; calendar months have no fixed length."""
-    found = _INTERVAL.fullmatch(interval)
-    if found is None or int(found[1]) == 0:
-        raise InvalidInput("invalid_interval", f"{interval!r} is no candle interval; allowed: 1s, 5m, 1h, 1d, 1w")
-    return int(found[1]) * _UNIT_MS[found[2]]
-
-
-def interval_name(length_ms: int) -> str:
-    """The inverse of `interval_ms`, in the largest unit that fits."""
-    unit = next(unit for unit in "wdhms" if length_ms % _UNIT_MS[unit] == 0)
-    return f"{length_ms // _UNIT_MS[unit]}{unit}"
 
 
 def plain_symbol(symbol: str) -> str:
@@ -104,7 +89,7 @@ class Candles:
                 "no_candles",
                 f"{self.symbol}: {interval_name(length_ms)} cannot be made of {interval_name(self.interval_ms)}",
             )
-        offset = _WEEK_OFFSET_MS if length_ms % _UNIT_MS["w"] == 0 else 0
+        offset = _WEEK_OFFSET_MS if length_ms % WEEK_MS == 0 else 0
         buckets = (self.open_time - offset) // length_ms * length_ms + offset
         # A bucket whose beginning is not on the tape has no true open, high and low.
         whole = self.between(int(np.searchsorted(buckets, self.open_time[0])) if len(self) else 0, len(self))

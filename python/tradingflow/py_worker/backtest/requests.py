@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.backtest.candle_files import read_candles
-from tradingflow.py_worker.backtest.candles import Candles, interval_ms
+from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.driver import TestedFlow
 from tradingflow.py_worker.backtest.flow_file import read_flow
 from tradingflow.py_worker.backtest.run import flow_under_test
 from tradingflow.py_worker.backtest.spec import BacktestSpec
+from tradingflow.py_worker.kit.intervals import interval_ms
 
 EACH_CANDLE = "candle"
 

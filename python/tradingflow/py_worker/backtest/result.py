@@ -15,10 +15,10 @@ import orjson
 
 from tradingflow.py_worker.backtest import metrics
 from tradingflow.py_worker.backtest.candle_world import CandleWorld
-from tradingflow.py_worker.backtest.candles import interval_name
 from tradingflow.py_worker.backtest.ledger import TradeRecord
 from tradingflow.py_worker.backtest.timeline import Timeline
 from tradingflow.py_worker.backtest.valuation import DUST, Curve, sum_legs
+from tradingflow.py_worker.kit.intervals import interval_name
 
 TRADE_COLUMNS = (
     "cycle", "node_id", "decided_at", "filled_at", "symbol", "side", "token_in", "token_out", "amount_in", "amount_out",

@@ -10,7 +10,7 @@ from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.core.money import from_human
 from tradingflow.py_worker.backtest.candle_world import CandleWorld, Run
-from tradingflow.py_worker.backtest.candles import Candles, interval_name
+from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.context import Outside
 from tradingflow.py_worker.backtest.driver import Driver, Progress, TestedFlow
 from tradingflow.py_worker.backtest.markets import Market, find_markets
@@ -23,6 +23,7 @@ from tradingflow.py_worker.backtest.times import fire_times
 from tradingflow.py_worker.backtest.valuation import Curve, equity_curve
 from tradingflow.py_worker.engine.graph import Graph, build_graph
 from tradingflow.py_worker.kit import node_types
+from tradingflow.py_worker.kit.intervals import interval_name
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.simulation.vault import SimulatedVault
 from tradingflow.py_worker.specs import node_specs

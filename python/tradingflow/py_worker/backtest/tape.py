@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tradingflow.core.errors import InvalidInput
-from tradingflow.py_worker.backtest.candles import Candles, interval_ms, interval_name, plain_symbol
+from tradingflow.py_worker.backtest.candles import Candles, plain_symbol
 from tradingflow.py_worker.kit import CandleQuery
 from tradingflow.py_worker.kit.batch import positions
+from tradingflow.py_worker.kit.intervals import interval_ms, interval_name
 
 
 class TapeClock:

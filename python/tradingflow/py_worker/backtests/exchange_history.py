@@ -14,9 +14,10 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import ExchangeCandle, ExchangeCandleSpan
-from tradingflow.py_worker.backtest.candles import NAMES, Candles, interval_ms
+from tradingflow.py_worker.backtest.candles import NAMES, Candles
 from tradingflow.py_worker.kit.context import HttpClient
 from tradingflow.py_worker.kit.exchanges import ExchangeCandles
+from tradingflow.py_worker.kit.intervals import interval_ms
 from tradingflow.py_worker.kit.markets import CandleQuery
 
 # No exchange that pages sends fewer for one request.
@@ -50,14 +51,14 @@ class Wanted:
 
 def missing(wanted: Span, known: Sequence[Span]) -> list[Span]:
     """What of a span no known one covers, in order."""
-    found, at = [], wanted[0]
+    found, (at, until) = [], wanted
     for start, end in sorted(known):
+        if start >= until:
+            break
         if start > at:
-            found.append((at, min(start, wanted[1])))
+            found.append((at, start))
         at = max(at, end)
-        if at >= wanted[1]:
-            return [span for span in found if span[0] < span[1]]
-    return [*found, (at, wanted[1])] if at < wanted[1] else found
+    return [*found, (at, until)] if at < until else found
 
 
 class ExchangeHistory:

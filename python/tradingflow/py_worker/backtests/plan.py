@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.backtest.candle_files import parse_candles
-from tradingflow.py_worker.backtest.candles import Candles, interval_ms
+from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.driver import TestedFlow
 from tradingflow.py_worker.backtest.markets import find_markets
 from tradingflow.py_worker.backtest.requests import read_spec
@@ -17,6 +17,7 @@ from tradingflow.py_worker.backtest.run import flow_under_test
 from tradingflow.py_worker.backtest.spec import BacktestSpec
 from tradingflow.py_worker.backtest.tape import Tape, TapeClock
 from tradingflow.py_worker.backtest.times import fire_times
+from tradingflow.py_worker.kit.intervals import interval_ms
 
 MAX_CYCLES = 250_000
 MAX_CANDLES = 250_000

@@ -21,10 +21,10 @@ from tradingflow.py_worker.kit import (
     NodeParams,
 )
 from tradingflow.py_worker.kit.batch import CandleWindows
+from tradingflow.py_worker.kit.intervals import interval_ms
 
 # Exchanges send no more; of these the newest is the one still forming.
 MAX_CANDLES = 1000
-_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 HEADER = ["open_time", "open", "high", "low", "close", "volume"]
 
 
@@ -58,7 +58,7 @@ class Params(NodeParams):
         """The rows of `live_query` that are sent on."""
         if not self.closed_candles_only:
             return rows
-        length = int(self.interval[:-1]) * _UNIT_MS[self.interval[-1]]
+        length = interval_ms(self.interval)
         now_ms = round(now.timestamp() * 1000)
         return [row for row in rows if row[0] + length <= now_ms][-self.limit :]
 
