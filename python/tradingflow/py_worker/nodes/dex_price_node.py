@@ -99,11 +99,8 @@ async def _quote(ctx: NodeContext, price: PoolPrice, amount: Decimal) -> QuoteOu
     amount_in = parse_base_units(int(amount.scaleb(price.base_token.decimals)))
     if amount_in == 0:
         raise InvalidInput("invalid_amount", f"{amount} is less than one base unit of the token")
-    if price.kind == "v2":
-        # The pair itself says of which exchange it is.
-        quote = await ctx.markets.quote(price.chain_id, path, amount_in, price.pool)
-    else:
-        quote = await ctx.markets.quote(price.chain_id, path, amount_in)
+    # A V2 pair itself says of which exchange it is.
+    quote = await ctx.markets.quote(price.chain_id, path, amount_in, router=price.pool if price.kind == "v2" else None)
     return QuoteOut(
         token_in=tokens[0], token_out=tokens[1], amount_in=amount_in, amount_out=quote.amount_out, price=quote.price
     )
