@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -30,11 +31,7 @@ from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/backtests", tags=["backtests"], responses=error_responses(401, 404, 422))
-FILES = {
-    "json": ("result.json", "application/json"),
-    "csv": ("trades.csv", "text/csv"),
-    "html": ("report.html", "text/html"),
-}
+MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
 RESULT = {200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/csv": {}, "text/html": {}}}}
 
 
@@ -83,10 +80,10 @@ async def get_result(
     file_format: Annotated[Literal["json", "csv", "html"], Query(alias="format")] = "json",
 ) -> Response:
     """The whole result as JSON, its trades as CSV, or the report as one HTML file that opens without a network."""
-    name, media = FILES[file_format]
+    name = store.RESULTS[file_format]
     content = await store.result_file(session, await store.get(session, user.user_id, backtest_id), name)
     headers = {} if file_format == "json" else {"content-disposition": f'attachment; filename="{name}"'}
-    return Response(await asyncio.to_thread(zlib.decompress, content), 200, headers, media)
+    return Response(await asyncio.to_thread(zlib.decompress, content), 200, headers, MEDIA_TYPES[file_format])
 
 
 @router.post("/{backtest_id}/cancel")
@@ -146,7 +143,10 @@ async def _downloaded(history: ExchangeHistory, asked: BacktestRequest, series: 
         raise InvalidInput("invalid_request", "candles of an exchange need `from`, `to` and `interval`")
     first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
     wanted = Wanted(series.exchange, series.symbol, series.interval, first, last, series.base_url)
-    rows = await history.rows(wanted)
+    return await asyncio.to_thread(_as_csv, await history.rows(wanted))
+
+
+def _as_csv(rows: Sequence[Sequence[float]]) -> str:
     return "\n".join([",".join(COLUMNS), *(",".join(map(repr, row)) for row in rows)])
 
 

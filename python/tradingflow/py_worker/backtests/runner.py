@@ -30,7 +30,6 @@ log = get_logger(__name__)
 TICK_S = 1.0
 RENEW_S = 1.0
 MAX_RUN_S = 1_800.0
-RESULTS = ("result.json", "trades.csv", "report.html")
 _IMPORT_ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -110,7 +109,7 @@ class BacktestRunner:
             await self._fail(claimed, "backtest_broke", "the process of the backtest broke, perhaps for want of memory")
         else:
             figures = orjson.loads((folder / "figures.json").read_bytes())
-            files = {name: (folder / name).read_bytes() for name in RESULTS}
+            files = await asyncio.to_thread(_results, folder)
             async with self._sessions.begin() as session:
                 await store.complete(session, claimed, self._clock.now(), figures, files)
 
@@ -154,6 +153,10 @@ async def _process(folder: Path) -> AsyncIterator[Process]:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _results(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in store.RESULTS.values()}
 
 
 def _fill(folder: Path, files: dict[str, bytes]) -> None:

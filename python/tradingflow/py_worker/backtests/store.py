@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ LEASE = timedelta(seconds=15)
 # A backtest that has ended its worker this often would do so for ever.
 MAX_ATTEMPTS = 3
 OPEN = ("queued", "running")
+# Files of a completed backtest, as its process writes them, by the format they are asked for in.
+RESULTS = {"json": "result.json", "csv": "trades.csv", "html": "report.html"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ async def require_room(session: AsyncSession, owner: UUID) -> None:
 
 async def add(session: AsyncSession, owner: UUID, asked: Submission) -> BacktestJob:
     """Raises as `require_room`."""
+    contents = await asyncio.to_thread(_compressed, asked.files)
     await require_room(session, owner)
     job = BacktestJob(
         id=uuid4(),
@@ -73,8 +77,8 @@ async def add(session: AsyncSession, owner: UUID, asked: Submission) -> Backtest
     )
     session.add(job)
     await session.flush()
-    for place, text in enumerate(asked.files):
-        session.add(BacktestFile(number=job.number, name=f"{place}.csv", content=zlib.compress(text.encode())))
+    for place, content in enumerate(contents):
+        session.add(BacktestFile(number=job.number, name=f"{place}.csv", content=content))
     await session.flush()
     await session.refresh(job)
     return job
@@ -134,7 +138,8 @@ async def claim(session: AsyncSession, now: datetime) -> Claim | None:
 async def candles(session: AsyncSession, claimed: Claim) -> dict[str, bytes]:
     """Text of the candles by file name."""
     rows = await session.scalars(select(BacktestFile).where(BacktestFile.number == claimed.number))
-    return {row.name: zlib.decompress(row.content) for row in rows}
+    contents = {row.name: row.content for row in rows}
+    return await asyncio.to_thread(_decompressed, contents)
 
 
 async def renew(session: AsyncSession, claimed: Claim, now: datetime, done: int) -> bool:
@@ -164,6 +169,17 @@ async def fail(session: AsyncSession, claimed: Claim, now: datetime, code: str, 
     return await _set(
         session, claimed, status="failed", finished_at=now, failure_code=code, failure_detail=detail.replace("\x00", "")
     )
+
+
+# Megabytes of text take the processor too long for an event loop.
+
+
+def _compressed(texts: Sequence[str]) -> list[bytes]:
+    return [zlib.compress(text.encode()) for text in texts]
+
+
+def _decompressed(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name: zlib.decompress(content) for name, content in contents.items()}
 
 
 async def _set(session: AsyncSession, claimed: Claim, **values: Any) -> bool:
