@@ -10,18 +10,23 @@ from tradingflow.db.models.base import Base
 Double: DOUBLE_PRECISION[float] = DOUBLE_PRECISION()
 
 
-class ExchangeCandle(Base):
-    """A closed candle, in doubles as the exchange sent them. `open_time` is Unix milliseconds.
+class _OfSeries:
+    """The key of a series.
 
     `base_url` is empty for the exchange's own address: what another server said is never taken for the exchange's word.
     """
-
-    __tablename__ = "exchange_candles"
 
     exchange: Mapped[str] = mapped_column(primary_key=True)
     base_url: Mapped[str] = mapped_column(primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)
     timeframe: Mapped[str] = mapped_column(primary_key=True)
+
+
+class ExchangeCandle(_OfSeries, Base):
+    """A closed candle, in doubles as the exchange sent them. `open_time` is Unix milliseconds."""
+
+    __tablename__ = "exchange_candles"
+
     open_time: Mapped[int] = mapped_column(primary_key=True)
     open: Mapped[float] = mapped_column(Double)
     high: Mapped[float] = mapped_column(Double)
@@ -30,14 +35,10 @@ class ExchangeCandle(Base):
     volume: Mapped[float] = mapped_column(Double)
 
 
-class ExchangeCandleSpan(Base):
+class ExchangeCandleSpan(_OfSeries, Base):
     """From `start_time` until before `end_time` the exchange was asked: what is not there, it does not have."""
 
     __tablename__ = "exchange_candle_spans"
 
-    exchange: Mapped[str] = mapped_column(primary_key=True)
-    base_url: Mapped[str] = mapped_column(primary_key=True)
-    symbol: Mapped[str] = mapped_column(primary_key=True)
-    timeframe: Mapped[str] = mapped_column(primary_key=True)
     start_time: Mapped[int] = mapped_column(primary_key=True)
     end_time: Mapped[int] = mapped_column(primary_key=True)
