@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import DependencyUnavailable
-from tradingflow.db.engine import make_engine
 from tradingflow.db.models.outbox import OutboxMessage
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, enqueue
 
@@ -32,13 +29,6 @@ class Published:
             raise DependencyUnavailable("publish_failed", "no confirm")
         self.ids += [m.message_id for m in messages]
         self.changed.set()
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(PlatformSettings(database_url=SecretStr(database_url)), application="test")
-    yield engine
-    await engine.dispose()
 
 
 def _messages(*ids: str) -> list[OutgoingMessage]:

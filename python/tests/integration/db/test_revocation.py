@@ -12,26 +12,17 @@ from typing import Any, Self
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import event, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.core.clock import SimulatedClock
-from tradingflow.core.config import PlatformSettings
 from tradingflow.db import revocation
-from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
+from tradingflow.db.engine import SessionFactory, make_session_factory
 from tradingflow.db.models import AuthSession, User
 from tradingflow.db.revocation import REMEMBERED, RevokedSessions
 
 WITHIN_S = 10.0
 LISTENING = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(PlatformSettings(database_url=SecretStr(database_url)), application="test")
-    yield engine
-    await engine.dispose()
 
 
 @pytest.fixture

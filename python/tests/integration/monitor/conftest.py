@@ -5,14 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.emitter import Emitter
 from tradingflow.chain.registry import AbiRegistry
-from tradingflow.core.config import ChainSettings, PlatformSettings
-from tradingflow.db.engine import make_engine
+from tradingflow.core.config import ChainSettings
 from tradingflow.monitor.follower import Follower
 from tradingflow.monitor.server import follow_chain
 
@@ -21,13 +19,6 @@ from .stored import Stored
 
 class Follow(Protocol):
     def __call__(self, **settings: object) -> AbstractAsyncContextManager[Follower]: ...
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = make_engine(PlatformSettings(database_url=SecretStr(database_url)), application="test")
-    yield engine
-    await engine.dispose()
 
 
 @pytest.fixture
