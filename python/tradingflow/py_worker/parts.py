@@ -13,6 +13,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
+from tradingflow.py_worker.backtests.exchange_history import Downloads
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit.registry import AnyNode
@@ -50,6 +51,7 @@ class Parts:
     contract_triggers: ContractTriggers
     preflight: Preflight
     streams: OpenStreams = field(default_factory=OpenStreams)
+    downloads: Downloads = field(default_factory=Downloads)
 
 
 def parts_of(request: Request) -> Parts:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
@@ -19,7 +22,14 @@ from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests
 from tradingflow.db.engine import SessionFactory
 from tradingflow.outbound.client import GuardedHttp
-from tradingflow.py_worker.backtests.exchange_history import PAGE, ExchangeHistory, Wanted, missing
+from tradingflow.py_worker.backtests.exchange_history import (
+    MAX_DOWNLOADS,
+    PAGE,
+    Downloads,
+    ExchangeHistory,
+    Wanted,
+    missing,
+)
 
 __all__ = ["server"]
 
@@ -151,13 +161,19 @@ async def worker(start_worker: StartWorker) -> AsyncIterator[FastAPI]:
         yield app
 
 
-async def test_a_backtest_over_an_exchanges_candles(client: Client, server: LocalServer) -> None:
-    server.answer = binance()
+def asked_over(server: LocalServer) -> dict[str, Any]:
+    """A request for a backtest over 80 candles of the exchange that `server` plays."""
     series = {"symbol": "ETHBTC", "interval": "1m", "exchange": "binance", "base_url": server.url("")}
     times = [datetime.fromtimestamp((START + at * MINUTE) / 1000, UTC).isoformat() for at in (10, 90)]
     flow = cross_flow(5, 12, 20)
     flow["nodes"][0]["config"]["interval"] = "1m"
-    asked = {"flow_json": flow, "from": times[0], "to": times[1], "data": [series]}
+    return {"flow_json": flow, "from": times[0], "to": times[1], "data": [series]}
+
+
+async def test_a_backtest_over_an_exchanges_candles(client: Client, server: LocalServer) -> None:
+    server.answer = binance()
+    asked = asked_over(server)
+    (series,) = asked["data"]
     view = await client.ok("POST", "/backtests", asked)
     assert view["progress"]["cycles_total"] == 80
     for more in ({"from": None}, {"data": [{**series, "interval": None}]}, {"data": [{**series, "csv": "x"}]}):
@@ -165,3 +181,36 @@ async def test_a_backtest_over_an_exchanges_candles(client: Client, server: Loca
         assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request")
     private = await client.post("/backtests", {**asked, "data": [{**series, "base_url": "http://10.0.0.1"}]})
     assert 400 <= private.status_code < 500, private.text
+
+
+async def test_a_user_has_one_download_at_a_time(client: Client, stranger: Client, server: LocalServer) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    answer = binance()
+
+    async def slow(request: web.Request) -> web.Response:
+        begun.set()
+        await go_on.wait()
+        response: web.Response = await answer(request)
+        return response
+
+    server.answer = slow
+    first = asyncio.create_task(client.post("/backtests", asked_over(server)))
+    await begun.wait()
+    refused = await client.post("/backtests", asked_over(server))
+    assert (refused.status_code, refused.json()["error"]) == (429, "download_busy")
+    assert int(refused.headers["retry-after"]) > 0
+    others = asyncio.create_task(stranger.post("/backtests", asked_over(server)))
+    go_on.set()
+    assert [(await task).status_code for task in (first, others)] == [202, 202]
+    assert (await client.post("/backtests", asked_over(server))).status_code == 202
+
+
+def test_a_worker_downloads_for_few_at_a_time() -> None:
+    downloads = Downloads()
+    with ExitStack() as taken:
+        for _ in range(MAX_DOWNLOADS):
+            taken.enter_context(downloads.place(uuid4()))
+        with pytest.raises(TooManyRequests), downloads.place(uuid4()):
+            pass
+    with downloads.place(uuid4()):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -43,8 +44,10 @@ async def start_backtest(asked: Annotated[BacktestRequest, Body()], user: Curren
     async with parts.sessions() as session:
         request, version = await _request(session, user.user_id, asked)
         own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.exchange}
-    history = ExchangeHistory(parts.sessions, parts.clock, _http(parts))
-    files = [own[series] if series in own else await _downloaded(history, asked, series) for series in asked.data]
+    asks_exchange = len(own) < len(set(asked.data))
+    with parts.downloads.place(user.user_id) if asks_exchange else nullcontext():
+        history = ExchangeHistory(parts.sessions, parts.clock, _http(parts))
+        files = [own[series] if series in own else await _downloaded(history, asked, series) for series in asked.data]
     plan = await asyncio.to_thread(make_plan, request, files)
     submission = Submission(asked.flow_id, version, request, files, plan.cycles)
     async with parts.sessions.begin() as session:

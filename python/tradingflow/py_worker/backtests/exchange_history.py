@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Table, select
 from sqlalchemy.dialects.postgresql import insert
 
 from tradingflow.core.clock import Clock
-from tradingflow.core.errors import DependencyUnavailable, InvalidInput
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import ExchangeCandle, ExchangeCandleSpan
 from tradingflow.py_worker.backtest.candles import NAMES, Candles
@@ -23,6 +25,7 @@ from tradingflow.py_worker.kit.markets import CandleQuery
 # No exchange that pages sends fewer for one request.
 PAGE = 300
 MAX_CANDLES = 20_000
+MAX_DOWNLOADS = 4
 COLUMNS = ("open_time", *NAMES)
 Span = tuple[int, int]
 
@@ -59,6 +62,25 @@ def missing(wanted: Span, known: Sequence[Span]) -> list[Span]:
             found.append((at, start))
         at = max(at, end)
     return [*found, (at, until)] if at < until else found
+
+
+class Downloads:
+    """Who has candles downloaded by this worker now: each request can be hundreds to an exchange, which counts them."""
+
+    def __init__(self) -> None:
+        self._owners: set[UUID] = set()
+
+    @contextmanager
+    def place(self, owner: UUID) -> Iterator[None]:
+        """Raises TooManyRequests while the owner has another, or MAX_DOWNLOADS others have one."""
+        if owner in self._owners or len(self._owners) >= MAX_DOWNLOADS:
+            whose = "for you" if owner in self._owners else "for others"
+            raise TooManyRequests("download_busy", f"candles are being downloaded {whose}; ask again later", 10)
+        self._owners.add(owner)
+        try:
+            yield
+        finally:
+            self._owners.discard(owner)
 
 
 class ExchangeHistory:
