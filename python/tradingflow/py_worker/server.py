@@ -195,7 +195,7 @@ class _Wiring:
                 contract_triggers.run(),
                 Retention(sessions, self._clock, _history_limits(settings)).run(),
                 Shadow(sessions, clients, self._clock, types, specs).run(),
-                BacktestRunner(sessions, self._clock, settings.sandbox_accept_missing).run(),
+                BacktestRunner(sessions, self._clock, _sandbox_plan(settings)).run(),
             )
         )
         self._readiness.update(_checks(engine, broker, worker))
@@ -221,13 +221,7 @@ class _Wiring:
         return http
 
     async def _sandbox(self) -> Sandbox:
-        settings = self._settings
-        plan = SandboxPlan(
-            user_id=settings.sandbox_user_id,
-            processes=settings.sandbox_processes,
-            accept_missing=frozenset(settings.sandbox_accept_missing),
-        )
-        sandbox = Sandbox(plan)
+        sandbox = Sandbox(_sandbox_plan(self._settings))
         await sandbox.start()
         self._stack.push_async_callback(sandbox.close)
         return sandbox
@@ -249,6 +243,14 @@ def _checks(engine: AsyncEngine, broker: Broker, worker: Worker) -> dict[str, Ch
             raise DependencyUnavailable("rabbitmq_unavailable", "the connection to RabbitMQ is down")
 
     return {"postgres": postgres, "rabbitmq": rabbitmq}
+
+
+def _sandbox_plan(settings: WorkerSettings) -> SandboxPlan:
+    return SandboxPlan(
+        user_id=settings.sandbox_user_id,
+        processes=settings.sandbox_processes,
+        accept_missing=frozenset(settings.sandbox_accept_missing),
+    )
 
 
 def _history_limits(settings: WorkerSettings) -> HistoryLimits:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,8 +29,10 @@ from tradingflow.py_worker.backtest.candle_files import parse_candles
 from tradingflow.py_worker.backtest.requests import read_spec
 from tradingflow.py_worker.backtest.run import backtest, flow_under_test
 from tradingflow.py_worker.backtests import runner, store
+from tradingflow.py_worker.backtests.job import read_plan
 from tradingflow.py_worker.backtests.runner import BacktestRunner
 from tradingflow.py_worker.backtests.store import Claim, Submission
+from tradingflow.py_worker.sandbox.runner import SandboxPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FLOW = cross_flow(5, 12, 20)
@@ -246,7 +252,7 @@ async def test_a_cancelled_one_is_stopped_and_its_result_not_kept(
         stopped.append(found.returncode)
 
     monkeypatch.setattr(runner, "_process", process)
-    assert await BacktestRunner(sessions, SystemClock(), ()).run_one()
+    assert await BacktestRunner(sessions, SystemClock(), SandboxPlan()).run_one()
     assert stopped == [-9]
     assert (await only_job(sessions)).status == "cancelled"
 
@@ -254,7 +260,7 @@ async def test_a_cancelled_one_is_stopped_and_its_result_not_kept(
 async def test_a_worker_that_ends_in_good_order_gives_it_back(
     settings: WorkerSettings, sessions: SessionFactory, queued: UUID
 ) -> None:
-    running = asyncio.create_task(BacktestRunner(sessions, SystemClock(), ()).run())
+    running = asyncio.create_task(BacktestRunner(sessions, SystemClock(), SandboxPlan()).run())
 
     async def is_running() -> bool:
         return (await only_job(sessions)).status == "running"
@@ -264,8 +270,68 @@ async def test_a_worker_that_ends_in_good_order_gives_it_back(
     await asyncio.gather(running, return_exceptions=True)
     job = await only_job(sessions)
     assert (job.status, job.attempt) == ("queued", 0)
-    assert await BacktestRunner(sessions, SystemClock(), ()).run_one()
+    assert await BacktestRunner(sessions, SystemClock(), SandboxPlan()).run_one()
     assert (await only_job(sessions)).status == "completed"
+
+
+async def test_a_backtest_ends_with_its_worker_and_leaves_nothing(tmp_path: Path) -> None:
+    """A stand-in for a worker begins the process as the runner does, and is killed before it can clean up."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    fifo = folder / "request.json"
+    os.mkfifo(fifo)  # the process waits here, at work on its request
+    worker = textwrap.dedent(f"""
+        import asyncio
+        from pathlib import Path
+        from tradingflow.py_worker.backtests.runner import _process
+
+        async def main():
+            async with _process(Path({str(folder)!r})):
+                print(flush=True)
+                await asyncio.sleep(600)
+
+        asyncio.run(main())
+    """)
+    killed = await asyncio.create_subprocess_exec(sys.executable, "-c", worker, stdout=asyncio.subprocess.PIPE)
+    assert killed.stdout is not None
+    await killed.stdout.readline()
+
+    writers: list[int] = []
+
+    async def at_work() -> bool:
+        with suppress(OSError):  # nobody reads yet
+            writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    await until(at_work)
+    killed.kill()
+    await killed.wait()
+
+    async def gone() -> bool:
+        try:
+            os.write(writers[0], b" ")
+        except BrokenPipeError:
+            return not folder.exists()
+        return False
+
+    await until(gone)
+    os.close(writers[0])
+
+
+async def test_code_of_a_backtest_runs_as_the_user_the_worker_names(
+    sessions: SessionFactory, queued: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    real = runner._process
+
+    def process(folder: Path) -> Any:
+        begun.append(json.loads((folder / "request.json").read_bytes())["sandbox"])
+        return real(folder)
+
+    monkeypatch.setattr(runner, "_process", process)
+    plan = SandboxPlan(user_id=64_123, processes=9, accept_missing=frozenset({"seccomp"}))
+    assert await BacktestRunner(sessions, SystemClock(), plan).run_one()
+    assert [read_plan(fields) for fields in begun] == [SandboxPlan(user_id=64_123, accept_missing=plan.accept_missing)]
 
 
 async def test_a_process_that_breaks_fails_its_backtest_only(
@@ -274,9 +340,9 @@ async def test_a_process_that_breaks_fails_its_backtest_only(
     async with sessions.begin() as session:
         await session.execute(update(BacktestFile).values(content=b""))
     monkeypatch.setattr(store, "candles", _no_candles)
-    assert await BacktestRunner(sessions, SystemClock(), ()).run_one()
+    assert await BacktestRunner(sessions, SystemClock(), SandboxPlan()).run_one()
     assert (await only_job(sessions)).failure_code == "backtest_broke"
-    assert not await BacktestRunner(sessions, SystemClock(), ()).run_one()
+    assert not await BacktestRunner(sessions, SystemClock(), SandboxPlan()).run_one()
 
 
 async def _no_candles(*_: Any) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from threading import Thread
 
@@ -35,12 +36,12 @@ class BlockingCode:
 
 
 @contextmanager
-def code_sandbox(accept_missing: Sequence[str] = ()) -> Iterator[CodeRunner]:
-    """A sandbox of one interpreter. Where its wall cannot be built, code nodes are refused and say why."""
+def code_sandbox(plan: SandboxPlan = SandboxPlan()) -> Iterator[CodeRunner]:  # noqa: B008 (it is frozen)
+    """A sandbox of one interpreter, otherwise as planned. Where its wall cannot be built, code nodes are refused."""
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="backtest-sandbox")
     thread.start()
-    sandbox = Sandbox(SandboxPlan(processes=1, processes_per_owner=1, accept_missing=frozenset(accept_missing)))
+    sandbox = Sandbox(replace(plan, processes=1, processes_per_owner=1))
     try:
         asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result()
         yield BlockingCode(sandbox.for_owner("backtest"), loop)

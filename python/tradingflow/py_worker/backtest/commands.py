@@ -181,8 +181,9 @@ def outside_of(asked: Asked, accept_missing: Sequence[str]) -> Iterator[Outside]
         yield Outside()
         return
     from tradingflow.py_worker.backtest.code_runner import code_sandbox
+    from tradingflow.py_worker.sandbox.runner import SandboxPlan
 
-    with code_sandbox(accept_missing) as code:
+    with code_sandbox(SandboxPlan(accept_missing=frozenset(accept_missing))) as code:
         yield Outside(code=code)
 
 

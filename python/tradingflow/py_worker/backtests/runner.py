@@ -11,8 +11,8 @@ import json
 import os
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
 from tradingflow.py_worker.backtests import store
+from tradingflow.py_worker.backtests.job import sandbox_fields
 from tradingflow.py_worker.backtests.store import Claim
+from tradingflow.py_worker.sandbox.runner import SandboxPlan
 
 log = get_logger(__name__)
 
@@ -34,10 +36,10 @@ _IMPORT_ROOT = Path(__file__).resolve().parents[3]
 
 
 class BacktestRunner:
-    def __init__(self, sessions: SessionFactory, clock: Clock, accept_missing: Sequence[str]) -> None:
+    def __init__(self, sessions: SessionFactory, clock: Clock, sandbox: SandboxPlan) -> None:
         self._sessions = sessions
         self._clock = clock
-        self._accept_missing = accept_missing
+        self._sandbox = sandbox
 
     async def run(self) -> None:
         """Serve the queue until cancelled."""
@@ -69,7 +71,7 @@ class BacktestRunner:
             folder = Path(name)
             async with self._sessions() as session:
                 files = await store.candles(session, claimed)
-            request = {**claimed.request, "accept_missing": list(self._accept_missing)}
+            request = {**claimed.request, "sandbox": sandbox_fields(self._sandbox)}
             files["request.json"] = json.dumps(request).encode()
             await asyncio.to_thread(_fill, folder, files)
             async with _process(folder) as process:
@@ -134,7 +136,7 @@ class _Progress:
 
 @asynccontextmanager
 async def _process(folder: Path) -> AsyncIterator[Process]:
-    """Killed where it is left before it ended."""
+    """Killed where it is left before it ended; it ends by itself where this process does."""
     # Nothing of this process's environment, which holds secrets.
     environment = {"PATH": os.defpath, "PYTHONPATH": str(_IMPORT_ROOT)}
     process = await asyncio.create_subprocess_exec(
@@ -144,7 +146,7 @@ async def _process(folder: Path) -> AsyncIterator[Process]:
         str(folder),
         cwd=folder,
         env=environment,
-        stdin=DEVNULL,
+        stdin=PIPE,
         stdout=PIPE,
     )
     try:
