@@ -102,7 +102,7 @@ async def test_quotas_hold_whoever_writes_at_once(mine: OwnedDatasets, monkeypat
     )
     assert sum(answer == 1 for answer in answers) == 3
     with pytest.raises(Refused, match="hold 3000 bytes together"):
-        await write(mine, [row], "more", name="table0")
+        await write(mine, [row], "more", name=f"table{answers.index(1)}")
 
 
 @pytest.mark.parametrize("row", [{"a": "\x00"}, {"a": float("nan")}, {"a": "\ud800"}, {"a": "x" * 70_000}])
