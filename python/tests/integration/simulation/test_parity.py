@@ -1,40 +1,47 @@
 """Backtest equals live: the same flow, unchanged, over the same history of a pool.
 
-Once in memory over the recorded blocks, once through the real worker, executor, vault and Uniswap contracts while the
-same swaps of others are made on the chain. Decisions, trade ids and fills must be the same, to the last unit, and the
-two states are never brought together again in between.
+Live through the real worker, executor, vault and Uniswap contracts while others swap; beside it in memory, whose state
+is never brought together with the chain's again; and afterwards as a backtest over the blocks that were recorded.
+Decisions, trade ids and fills must be the same, to the last unit.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from sqlalchemy import select
-from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from devstack.anvil import CHAIN_ID
-from devstack.executor_world import ONE_BASE, ONE_QUOTE
-from devstack.uniswap import BASE_DECIMALS, FAR_FUTURE, QUOTE_DECIMALS, Artifacts, Deployer
+from devstack.uniswap import BASE_DECIMALS, QUOTE_DECIMALS
 from tests.integration.simulation.live import executing, executor_settings
-from tests.integration.simulation.world import REPOSITORY, World, edge
+from tests.integration.simulation.pool_run import PoolRun
+from tests.integration.simulation.trader import Trader
+from tests.integration.simulation.world import World, edge
 from tests.integration.worker.conftest import tasks_by_node
 from tradingflow.chain.pool_snapshot import read_pool
-from tradingflow.chain.swap_path import encode_path
+from tradingflow.chain.vault_policy import VaultPolicy
 from tradingflow.chain.vault_settings import read_vault
 from tradingflow.core.clock import SimulatedClock
-from tradingflow.core.money import MAX_UINT256
 from tradingflow.db.models import Flow, Trade
+from tradingflow.py_worker.backtest.pool_trading import RecordedPool
+from tradingflow.py_worker.backtest.result import BacktestResult
+from tradingflow.py_worker.backtest.run import backtest, flow_under_test
+from tradingflow.py_worker.backtest.spec import BacktestSpec
 from tradingflow.py_worker.engine.graph import build_graph
-from tradingflow.py_worker.simulation.gateway import NodeIdentity, SimulatedChain, SimulatedExecutor
-from tradingflow.py_worker.simulation.pool_run import PoolBlock, PoolEvent, PoolMarkets, PoolRun
+from tradingflow.py_worker.simulation.gateway import NodeIdentity, SimulatedChain, SimulatedExecutor, SimulatedTrade
+from tradingflow.py_worker.simulation.pool_history import PoolBlock, PoolHistory
+from tradingflow.py_worker.simulation.pool_markets import PoolMarkets
 from tradingflow.py_worker.simulation.vault import SimulatedVault
 from tradingflow.py_worker.simulation.venue import PoolVenue
 
 BLOCKS = 12
+BLOCK_S = 12
 RANDOM_FLOWS = 20
 BLOCKS_A_RANDOM_FLOW = 2
 
@@ -84,26 +91,40 @@ class TwoWorlds:
         parts = self.world.app.state.parts
         identity = NodeIdentity(flow_pk, 1, 0, "")
         tested = PoolRun(build_graph(graph, parts.specs), parts.types, identity, name, self.clock, self.markets)
+        recording = await self._begin_recording(name, graph, flow_pk)
         for number in range(blocks):
-            await self._happen(tested, chance)
+            recording.blocks.append(await self._happen(tested, chance))
             await client.ok("POST", f"/flows/{name}/cycles")
             live = tasks_by_node(await client.cycle_end(name, number))
             simulated = await tested.cycle(number)
             assert {node: _told(task["status"], task["outputs"], task["error"]) for node, task in live.items()} == {
                 node: _told(outcome.status, outcome.outputs, outcome.error) for node, outcome in simulated.items()
             }, (name, number)
+            recording.decided.append({node: _decision(task) for node, task in live.items()})
+        recording.compare({made.trade_id: made for made in self._made(flow_pk)})
         return await self._compare_trades(flow_pk)
 
-    async def _happen(self, tested: PoolRun, chance: random.Random) -> None:
+    def _made(self, flow_pk: UUID) -> Iterable[SimulatedTrade]:
+        return (made for made in self.executor.trades.values() if made.identity.flow_pk == flow_pk)
+
+    async def _begin_recording(self, name: str, graph: dict[str, Any], flow_pk: UUID) -> Recording:
+        vault = self.executor.vaults[CHAIN_ID, self.world.vault]
+        (pool,) = cast("PoolVenue", self.executor.chains[CHAIN_ID].venue).pools.values()
+        start_ms = int(self.clock.now().timestamp()) * 1000
+        return Recording(self.world, name, graph, flow_pk, pool, vault.policy, dict(vault.balances), start_ms)
+
+    async def _happen(self, tested: PoolRun, chance: random.Random) -> PoolBlock:
         """One block of others' swaps, on chain and in the recording."""
         events = [await self.trader.swap(chance) for _ in range(chance.randrange(3))]
         self.block += 1
-        tested.follow(PoolBlock(self.block, int(self.clock.now().timestamp()) + 12, events))
+        block = PoolBlock(self.block, int(self.clock.now().timestamp()) + BLOCK_S, events)
+        tested.follow(block)
+        return block
 
     async def _compare_trades(self, flow_pk: Any) -> int:
         async with self.world.sessions() as session:
             rows = (await session.scalars(select(Trade).where(Trade.flow_pk == flow_pk))).all()
-        mine = {made.trade_id: made for made in self.executor.trades.values() if made.identity.flow_pk == flow_pk}
+        mine = {made.trade_id: made for made in self._made(flow_pk)}
         assert {row.id: (row.amount_in, row.min_amount_out, row.amount_out, row.failure_code) for row in rows} == {
             made.trade_id: (
                 made.intent.amount_in,
@@ -123,6 +144,66 @@ class TwoWorlds:
         return sum(made.fill is not None for made in mine.values())
 
 
+@dataclass
+class Recording:
+    """What a flow met and did, to be tested on: the pool, the vault's balances and the time before its first block."""
+
+    world: World
+    name: str
+    graph: dict[str, Any]
+    flow_pk: UUID
+    pool: Any
+    policy: VaultPolicy
+    balances: dict[str, int]
+    start_ms: int
+    blocks: list[PoolBlock] = field(default_factory=list)
+    decided: list[dict[str, Any]] = field(default_factory=list)
+
+    def compare(self, made: Mapping[str, SimulatedTrade]) -> None:
+        """Fails the test where a backtest over the recording decides or fills otherwise."""
+        result = self._backtest()
+        timeline = result.timeline
+        failures = {(found.cycle, found.node_id): found.code for found in timeline.failures}
+        for cycle, live in enumerate(self.decided):
+            decisions = {
+                node: timeline.decisions[code]
+                for node, code in zip(timeline.nodes, timeline.codes[:, cycle], strict=True)
+            }
+            assert live == {
+                node: (decision.status, decision.handles, failures.get((cycle, node)))
+                for node, decision in decisions.items()
+            }, (self.name, cycle)
+        filled = {identity: trade for identity, trade in made.items() if trade.fill is not None}
+        assert {trade.receipt.trade_id: trade.receipt.amount_out for trade in result.trades} == {
+            identity: trade.fill.amount_out for identity, trade in filled.items() if trade.fill is not None
+        }
+        assert result.world.ledger.refusals.total() == len(made) - len(filled)
+
+    def _backtest(self) -> BacktestResult:
+        market, last_ms = self.world.market, self.blocks[-1].timestamp * 1000
+        decimals = (BASE_DECIMALS, QUOTE_DECIMALS)
+        if self.pool.token0 != market.base_token:
+            decimals = decimals[::-1]
+        history = PoolHistory(
+            CHAIN_ID, market.pool, *decimals, market.base_token, self.pool, self.start_ms, last_ms + 1000, self.blocks
+        )
+        caps = {token: {"per_trade_cap": str(rule.per_trade_cap)} for token, rule in self.policy.tokens.items()}
+        spec = BacktestSpec.model_validate(
+            {
+                "from": datetime.fromtimestamp(self.blocks[0].timestamp, UTC),
+                "cycle_interval": BLOCK_S,
+                "initial_balances": self.balances,
+                "policy": {"tokens": caps, "cooldown_s": self.policy.cooldown_s},
+            }
+        )
+        flow = flow_under_test(self.graph, self.name, flow_pk=self.flow_pk)
+        return backtest(flow, [], spec, pools=[RecordedPool("BASE", 1000, history)])
+
+
+def _decision(task: Any) -> tuple[str, tuple[str, ...], str | None]:
+    return task["status"], tuple(sorted(task["outputs"] or {})), (task["error"] or {}).get("error")
+
+
 def _told(status: str, outputs: Any, error: Any) -> tuple[Any, ...]:
     """What of a node must be equal."""
     return status, _placeless(outputs or {}), (error or {}).get("error")
@@ -133,42 +214,6 @@ def _placeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _placeless(held) for k, held in value.items() if k not in ("transaction_hash", "block_number")}
     return value
-
-
-@dataclass
-class Trader:
-    """Somebody else in the same pool."""
-
-    world: World
-    deployer: Deployer
-    router: Any
-
-    @classmethod
-    async def of(cls, world: World) -> Trader:
-        web3 = AsyncWeb3(AsyncHTTPProvider(world.anvil.url))
-        deployer = Deployer(web3, Artifacts(REPOSITORY), list(await web3.eth.accounts)[3])
-        market = world.market
-        for token, amount in ((market.base_token, 10**6 * ONE_BASE), (market.quote_token, 10**10 * ONE_QUOTE)):
-            contract = deployer.at("TestToken", token)
-            await deployer.send(contract.functions.mint(deployer.account, amount))
-            await deployer.send(contract.functions.approve(market.swap_router, MAX_UINT256))
-        return cls(world, deployer, deployer.at("SwapRouter", market.swap_router))
-
-    async def aclose(self) -> None:
-        await self.deployer.web3.provider.disconnect()
-
-    async def swap(self, chance: random.Random) -> PoolEvent:
-        """A swap of chance on chain, and the event it left as a recording has it."""
-        market = self.world.market
-        tokens = [market.base_token, market.quote_token]
-        amounts = [chance.randrange(1, 60 * ONE_BASE), chance.randrange(1, 120_000 * ONE_QUOTE)]
-        sold = chance.randrange(2)
-        path = encode_path([tokens[sold], tokens[1 - sold]], [market.fee])
-        terms = (path, self.deployer.account, FAR_FUTURE, amounts[sold], 0)
-        receipt = await self.deployer.send(self.router.functions.exactInput(terms))
-        pool = self.deployer.at("UniswapV3Pool", market.pool)
-        events = await pool.events.Swap().get_logs(from_block=receipt["blockNumber"])
-        return PoolEvent(market.pool, "Swap", {name: str(value) for name, value in events[0]["args"].items()})
 
 
 def random_flow(world: World, chance: random.Random, price: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tradingflow.core.errors import TradingFlowError
-from tradingflow.py_worker.backtest.candle_world import CandleWorld
 from tradingflow.py_worker.backtest.candles import Floats, Times
+from tradingflow.py_worker.backtest.world import World
 from tradingflow.py_worker.engine.graph import Graph, GraphNode
 from tradingflow.py_worker.kit import BatchRun, CandleQuery, Column
 from tradingflow.py_worker.kit.batch import BatchInput, Flags, positions
@@ -65,7 +65,7 @@ def _columns(kind: AnyNode, node: GraphNode, run: BatchRun) -> Mapping[str, Colu
 class WholeTape:
     """`BatchTape` of candles: they do not depend on what the flow trades."""
 
-    def __init__(self, world: CandleWorld, times: Times) -> None:
+    def __init__(self, world: World, times: Times) -> None:
         self._world = world
         self._times = times
 

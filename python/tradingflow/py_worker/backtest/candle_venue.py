@@ -50,13 +50,14 @@ def _bar(cursor: Cursor, position: int, price: float) -> Bar:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One leg of a fill. Amounts in base units; `price` before fee and slippage."""
+    """One leg of a fill. Amounts in base units; the bar's price is before fee and slippage."""
 
     market: Market
     sells_base: bool
     amount_in: int
     amount_out: int
     bar: Bar
+    fee_bps: Decimal
 
 
 class CandleVenue:
@@ -118,7 +119,7 @@ class CandleVenue:
             scale = market.quote.decimals - market.base.decimals
             exact = (paid * bar.price).scaleb(scale) if sells_base else (paid / bar.price).scaleb(-scale)
             amount_out = int(exact.to_integral_value(ROUND_FLOOR))
-        return Hop(market, sells_base, amount_in, amount_out, bar)
+        return Hop(market, sells_base, amount_in, amount_out, bar, self._model.fee_bps)
 
     def _check_volume(self, hop: Hop) -> None:
         if self._model.volume_limit is None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.ids import node_task_id
-from tradingflow.py_worker.backtest.candle_world import CandleWorld
+from tradingflow.py_worker.backtest.world import World
 from tradingflow.py_worker.kit import (
     Approvals,
     CandleSource,
@@ -86,7 +86,7 @@ class BacktestContext:
 
     def __init__(
         self,
-        world: CandleWorld,
+        world: World,
         outside: Outside,
         flow_id: str,
         node_id: str,

@@ -18,10 +18,10 @@ import numpy as np
 from tradingflow.core.errors import InvariantBroken, TradingFlowError
 from tradingflow.py_worker.backtest.agenda import Agenda, Step
 from tradingflow.py_worker.backtest.batching import WholeTape, batch_nodes
-from tradingflow.py_worker.backtest.candle_world import CandleWorld, DataEnded, Until
 from tradingflow.py_worker.backtest.candles import Times
 from tradingflow.py_worker.backtest.context import BacktestContext, Outside
 from tradingflow.py_worker.backtest.timeline import Failure, Timeline
+from tradingflow.py_worker.backtest.world import DataEnded, Until, World
 from tradingflow.py_worker.engine.cycle import Arrival, Ending, inputs_of
 from tradingflow.py_worker.engine.graph import Graph, GraphNode
 from tradingflow.py_worker.engine.spec import ERROR_HANDLE
@@ -52,7 +52,7 @@ class Driver:
     def __init__(
         self,
         flow: TestedFlow,
-        world: CandleWorld,
+        world: World,
         outside: Outside,
         times: Times,
         *,

@@ -13,9 +13,9 @@ from tradingflow.chain.vault_policy import (
     VaultPolicy,
 )
 from tradingflow.core.evm import ZERO_ADDRESS
-from tradingflow.py_worker.backtest.candle_world import ROUTER, V2_ROUTER
 from tradingflow.py_worker.backtest.markets import Market
 from tradingflow.py_worker.backtest.spec import PolicySpec, TokenCaps
+from tradingflow.py_worker.backtest.world import ROUTER, V2_ROUTER
 
 
 def vault_policy(spec: PolicySpec, markets: Sequence[Market]) -> VaultPolicy:

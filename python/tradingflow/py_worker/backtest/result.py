@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 
 from tradingflow.py_worker.backtest import metrics
-from tradingflow.py_worker.backtest.candle_world import CandleWorld
 from tradingflow.py_worker.backtest.ledger import TradeRecord
 from tradingflow.py_worker.backtest.timeline import Timeline
 from tradingflow.py_worker.backtest.valuation import DUST, Curve, sum_legs
+from tradingflow.py_worker.backtest.world import World
 from tradingflow.py_worker.kit.intervals import interval_name
 
 TRADE_COLUMNS = (
@@ -60,7 +60,7 @@ class BacktestResult:
     flow_id: str
     version: int
     spec: Mapping[str, Any]
-    world: CandleWorld
+    world: World
     curve: Curve
     timeline: Timeline
     figures: Figures
@@ -157,11 +157,11 @@ class BacktestResult:
         return [[told(time), *values] for time, *values in zip(*columns, strict=True)]
 
 
-def compute_figures(world: CandleWorld, curve: Curve) -> Figures:
+def compute_figures(world: World, curve: Curve) -> Figures:
     changes = metrics.returns(curve.equity)
     a_year = metrics.periods_a_year(curve.times)
     worst = metrics.worst_drawdown(curve.equity, curve.times)
-    legs = sum_legs(world.ledger.trades, world.model.fee_bps)
+    legs = sum_legs(world.ledger.trades)
     return Figures(
         initial_equity=float(curve.equity[0]),
         final_equity=float(curve.equity[-1]),

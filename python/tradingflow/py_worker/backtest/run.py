@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.core.money import from_human
-from tradingflow.py_worker.backtest.candle_world import CandleWorld, Run
-from tradingflow.py_worker.backtest.candles import Candles
+from tradingflow.py_worker.backtest.candle_trading import CandleTrading
+from tradingflow.py_worker.backtest.candles import Candles, plain_symbol
 from tradingflow.py_worker.backtest.context import Outside
 from tradingflow.py_worker.backtest.driver import Driver, Progress, TestedFlow
 from tradingflow.py_worker.backtest.markets import Market, find_markets
 from tradingflow.py_worker.backtest.policy import vault_policy
+from tradingflow.py_worker.backtest.pool_candles import pool_candles
+from tradingflow.py_worker.backtest.pool_trading import PoolTrading, RecordedPool, pool_markets, require_plain_fills
 from tradingflow.py_worker.backtest.result import BacktestResult, compute_figures
-from tradingflow.py_worker.backtest.spec import BacktestSpec
+from tradingflow.py_worker.backtest.spec import BacktestSpec, FillModel
 from tradingflow.py_worker.backtest.tape import Tape, TapeClock
 from tradingflow.py_worker.backtest.timeline import Timeline
 from tradingflow.py_worker.backtest.times import fire_times
 from tradingflow.py_worker.backtest.valuation import Curve, equity_curve
+from tradingflow.py_worker.backtest.world import Run, World
 from tradingflow.py_worker.engine.graph import Graph, build_graph
 from tradingflow.py_worker.kit import node_types
 from tradingflow.py_worker.kit.intervals import interval_name
@@ -54,22 +58,24 @@ def backtest(
     series: Sequence[Candles],
     spec: BacktestSpec,
     *,
+    pools: Sequence[RecordedPool] = (),
     outside: Outside | None = None,
     batch: bool = True,
     progress: Progress | None = None,
 ) -> BacktestResult:
-    """Run the flow over the candles. Raises InvalidInput when flow, candles and spec do not fit together."""
-    symbols = list(dict.fromkeys(candles.symbol for candles in series))
-    markets = find_markets(flow.graph, spec.markets, symbols)
-    if not markets:
-        raise InvalidInput("no_candles", "a backtest needs the candles of one symbol at least")
+    """Run the flow over the candles, or in recorded pools, where candles are for nodes that ask for them.
+
+    Raises InvalidInput when flow, data and spec do not fit together.
+    """
+    laid = lay_out(flow.graph, series, pools, spec)
     clock = TapeClock(0)
-    tape = Tape(series, clock)
-    main = tape.finest(markets[0].symbol)
+    tape = Tape(laid.series, clock)
+    main, markets = tape.finest(laid.markets[0].symbol), laid.markets
     times = fire_times(main, spec.cycle_interval, spec.start, spec.end)
     initial = _initial_balances(spec, markets[0])
     vault = SimulatedVault(_vault_of(flow.graph), markets[0].chain_id, vault_policy(spec.policy, markets), initial)
-    world = CandleWorld(tape, clock, markets, spec.fill_model, vault, Run(flow.flow_pk, flow.version))
+    trading = PoolTrading(pools) if pools else CandleTrading()
+    world = World(tape, clock, markets, laid.model, vault, Run(flow.flow_pk, flow.version), trading)
     timeline = Driver(flow, world, outside or Outside(), times, batch=batch, progress=progress).run()
     curve = equity_curve(world, initial, times)
     return BacktestResult(
@@ -80,8 +86,33 @@ def backtest(
         curve,
         timeline,
         compute_figures(world, curve),
-        list(_warnings(flow, series, world, timeline, curve)),
+        list(_warnings(flow, laid.series, world, timeline, curve)),
     )
+
+
+@dataclass(frozen=True)
+class Laid:
+    """What the data are for this flow: the markets it trades in, all candles, and how trades fill."""
+
+    markets: tuple[Market, ...]
+    series: Sequence[Candles]
+    model: FillModel
+
+
+def lay_out(graph: Graph, series: Sequence[Candles], pools: Sequence[RecordedPool], spec: BacktestSpec) -> Laid:
+    """Raises InvalidInput when flow, data and spec do not fit together."""
+    symbols = list(dict.fromkeys(candles.symbol for candles in series))
+    if not pools:
+        if not (markets := find_markets(graph, spec.markets, symbols)):
+            raise InvalidInput("no_candles", "a backtest needs the candles of one symbol at least")
+        return Laid(markets, series, spec.fill_model)
+    model = require_plain_fills(spec.fill_model)
+    names = [pool.symbol for pool in pools]
+    markets = find_markets(graph, pool_markets(pools, spec.markets), [*symbols, *names])
+    if twice := {plain_symbol(name) for name in names} & {plain_symbol(symbol) for symbol in symbols}:
+        raise InvalidInput("series_twice", f"{twice.pop()} is the symbol of a pool and of candles; rename one")
+    made = [pool_candles(pool, market) for pool, market in zip(pools, markets, strict=True)]
+    return Laid(markets, [*series, *made], model)
 
 
 def _vault_of(graph: Graph) -> str:
@@ -98,7 +129,7 @@ def _initial_balances(spec: BacktestSpec, market: Market) -> dict[str, int]:
 
 
 def _warnings(
-    flow: TestedFlow, series: Sequence[Candles], world: CandleWorld, timeline: Timeline, curve: Curve
+    flow: TestedFlow, series: Sequence[Candles], world: World, timeline: Timeline, curve: Curve
 ) -> Iterable[str]:
     for candles in series:
         if candles.gaps:

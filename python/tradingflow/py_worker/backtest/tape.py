@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tradingflow.core.errors import InvalidInput
@@ -13,10 +13,14 @@ from tradingflow.py_worker.kit.intervals import interval_ms, interval_name
 
 
 class TapeClock:
-    """`Clock` of a backtest: Unix milliseconds that only the driver moves, and only forwards."""
+    """`Clock` of a backtest: Unix milliseconds that only the driver moves, and only forwards.
+
+    `on_move` is told the new time, before anybody can see it.
+    """
 
     def __init__(self, start_ms: int) -> None:
         self.now_ms = start_ms
+        self.on_move: Callable[[int], None] | None = None
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.now_ms / 1000, UTC)
@@ -24,6 +28,8 @@ class TapeClock:
     def advance_to(self, time_ms: int) -> None:
         if time_ms < self.now_ms:
             raise ValueError(f"a simulated clock cannot go back from {self.now_ms} to {time_ms}")
+        if self.on_move is not None:
+            self.on_move(time_ms)
         self.now_ms = time_ms
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from tradingflow.core.money import BPS, PRECISION, to_human
 from tradingflow.py_worker.backtest.candle_venue import Hop
-from tradingflow.py_worker.backtest.candle_world import CandleWorld
 from tradingflow.py_worker.backtest.candles import Candles, Floats, Times
 from tradingflow.py_worker.backtest.ledger import TradeRecord
+from tradingflow.py_worker.backtest.world import World
 
 # A position worth less than this share of equity is dust, not exposure.
 DUST = 1e-6
@@ -29,7 +29,7 @@ class Curve:
     unpriced: tuple[str, ...]
 
 
-def equity_curve(world: CandleWorld, initial: Mapping[str, int], times: Times) -> Curve:
+def equity_curve(world: World, initial: Mapping[str, int], times: Times) -> Curve:
     """Points are the closes of the first market's candles from the first fire time to the last fire time or fill."""
     market, cursor = world.priced[0]
     grid = _grid(cursor.candles, times, world.ledger.trades)
@@ -54,7 +54,7 @@ def _grid(candles: Candles, times: Times, trades: Sequence[TradeRecord]) -> Time
     return kept
 
 
-def _prices(world: CandleWorld, grid: Times) -> dict[str, Floats]:
+def _prices(world: World, grid: Times) -> dict[str, Floats]:
     """Base token to its close in the quote token of the first market, as known at each point."""
     quote = world.priced[0][0].quote.address
     found: dict[str, Floats] = {}
@@ -110,7 +110,7 @@ class Legs:
     turnover: Decimal
 
 
-def sum_legs(trades: Sequence[TradeRecord], fee_bps: Decimal) -> Legs:
+def sum_legs(trades: Sequence[TradeRecord]) -> Legs:
     positions: dict[str, _Position] = {}
     profits: list[float] = []
     fees = turnover = Decimal(0)
@@ -119,7 +119,7 @@ def sum_legs(trades: Sequence[TradeRecord], fee_bps: Decimal) -> Legs:
         for hop in (hop for trade in trades for hop in trade.hops):
             gross = _gross(hop)
             turnover += gross
-            fees += gross * fee_bps / BPS
+            fees += gross * hop.fee_bps / BPS
             position = positions.setdefault(hop.market.base.address, _Position())
             if hop.sells_base:
                 profit = position.sell(hop.amount_in, to_human(hop.amount_out, hop.market.quote.decimals))

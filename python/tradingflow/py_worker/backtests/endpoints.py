@@ -13,12 +13,14 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.models import BacktestJob
 from tradingflow.py_worker.backtest.requests import EACH_CANDLE
 from tradingflow.py_worker.backtests import store
 from tradingflow.py_worker.backtests.exchange_history import COLUMNS, ExchangeHistory, Wanted
 from tradingflow.py_worker.backtests.plan import make_plan
+from tradingflow.py_worker.backtests.pool_events import pool_history
 from tradingflow.py_worker.backtests.schemas import BacktestRequest, BacktestView, Failure, Progress, SeriesRequest
 from tradingflow.py_worker.backtests.store import Submission
 from tradingflow.py_worker.datasets import store as datasets
@@ -27,7 +29,7 @@ from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
 from tradingflow.py_worker.kit.context import HttpClient
 from tradingflow.py_worker.kit.rows import write_file
-from tradingflow.py_worker.parts import TheParts, Transaction
+from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
@@ -43,11 +45,10 @@ async def start_backtest(asked: Annotated[BacktestRequest, Body()], user: Curren
         await store.require_room(session, user.user_id)
     async with parts.sessions() as session:
         request, version = await _request(session, user.user_id, asked)
-        own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.exchange}
-    asks_exchange = len(own) < len(set(asked.data))
+        own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.is_fetched}
+    asks_exchange = any(series.exchange for series in asked.data)
     with parts.downloads.place(user.user_id) if asks_exchange else nullcontext():
-        history = ExchangeHistory(parts.sessions, parts.clock, _http(parts))
-        files = [own[series] if series in own else await _downloaded(history, asked, series) for series in asked.data]
+        files = [own[series] if series in own else await _fetched(parts, asked, series) for series in asked.data]
     plan = await asyncio.to_thread(make_plan, request, files)
     submission = Submission(asked.flow_id, version, request, files, plan.cycles)
     async with parts.sessions.begin() as session:
@@ -115,7 +116,7 @@ async def _request(session: AsyncSession, owner: UUID, asked: BacktestRequest) -
             spec["cycle_interval"] = (await flows.get_schedule(session, flow)).cycle_interval
     if spec["cycle_interval"] == EACH_CANDLE:
         spec["cycle_interval"] = None
-    named = [{"symbol": series.symbol, "interval": series.interval} for series in asked.data]
+    named = [{"symbol": s.symbol, "interval": s.interval, "pool": s.pool is not None} for s in asked.data]
     request = {"flow_json": graph, "flow_pk": flow_pk, "name": asked.flow_id or "flow", "version": version or 1}
     return {**request, "spec": spec, "series": named}, version
 
@@ -139,14 +140,26 @@ def _http(parts: TheParts) -> HttpClient:
     return parts.around.http
 
 
-async def _downloaded(history: ExchangeHistory, asked: BacktestRequest, series: SeriesRequest) -> str:
-    """Candles of an exchange as CSV. No connection of the database is held while the exchange is asked."""
+async def _fetched(parts: Parts, asked: BacktestRequest, series: SeriesRequest) -> str:
+    """Candles of an exchange as CSV, or the history of a pool as JSON."""
     start, end = series.since or asked.start, asked.end
-    if start is None or end is None or series.exchange is None or series.interval is None:
-        raise InvalidInput("invalid_request", "candles of an exchange need `from`, `to` and `interval`")
+    if start is None or end is None or series.interval is None:
+        raise InvalidInput("invalid_request", "`exchange` and `pool` need `from`, `to` and `interval`")
+    if series.pool is not None:
+        return await pool_history(parts.sessions, _chain(parts, series.chain_id), series.pool, start, end)
     first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
-    wanted = Wanted(series.exchange, series.symbol, series.interval, first, last, series.base_url)
-    return await asyncio.to_thread(_as_csv, await history.rows(wanted))
+    wanted = Wanted(series.exchange or "", series.symbol, series.interval, first, last, series.base_url)
+    # No connection of the database is held while the exchange is asked.
+    rows = await ExchangeHistory(parts.sessions, parts.clock, _http(parts)).rows(wanted)
+    return await asyncio.to_thread(_as_csv, rows)
+
+
+def _chain(parts: Parts, chain_id: int | None) -> ChainClient:
+    found = [client for known, client in parts.chains.items() if chain_id in (None, known)]
+    if len(found) != 1:
+        served = ", ".join(map(str, sorted(parts.chains))) or "none"
+        raise InvalidInput("unknown_chain", f"say which of these chains the pool is on (`chain_id`): {served}")
+    return found[0]
 
 
 def _as_csv(rows: Sequence[Sequence[float]]) -> str:

@@ -69,7 +69,7 @@ def _run(plan: Plan, sandbox: SandboxPlan) -> BacktestResult:
     has_code = any(node.type == "code_node" for node in plan.flow.graph.nodes)
     with code_sandbox(sandbox) if has_code else nullcontext() as code:
         outside = Outside() if code is None else Outside(code=code)
-        return backtest(plan.flow, plan.series, plan.spec, outside=outside, progress=_tell)
+        return backtest(plan.flow, plan.series, plan.spec, pools=plan.pools, outside=outside, progress=_tell)
 
 
 def _tell(done: int, total: int) -> None:

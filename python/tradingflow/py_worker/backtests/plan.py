@@ -1,4 +1,4 @@
-"""Whether flow, candles and spec fit together, told before a backtest is queued; and the same again in its process."""
+"""Whether flow, data and spec fit together, told before a backtest is queued; and the same again in its process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.backtest.candle_files import parse_candles
 from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.driver import TestedFlow
-from tradingflow.py_worker.backtest.markets import find_markets
+from tradingflow.py_worker.backtest.pool_trading import RecordedPool
 from tradingflow.py_worker.backtest.requests import read_spec
-from tradingflow.py_worker.backtest.run import flow_under_test
+from tradingflow.py_worker.backtest.run import flow_under_test, lay_out
 from tradingflow.py_worker.backtest.spec import BacktestSpec
 from tradingflow.py_worker.backtest.tape import Tape, TapeClock
 from tradingflow.py_worker.backtest.times import fire_times
 from tradingflow.py_worker.kit.intervals import interval_ms
+from tradingflow.py_worker.simulation.pool_history import read_history
 
 MAX_CYCLES = 250_000
 MAX_CANDLES = 250_000
@@ -29,12 +30,13 @@ class Plan:
 
     flow: TestedFlow
     series: Sequence[Candles]
+    pools: Sequence[RecordedPool]
     spec: BacktestSpec
     cycles: int
 
 
 def make_plan(request: dict[str, Any], files: Sequence[str]) -> Plan:
-    """From a job's `request` and the text of its candles. CPU work: not for an event loop.
+    """From a job's `request` and the texts of its data. CPU work: not for an event loop.
 
     Raises InvalidInput and InvalidFlow for what cannot run.
     """
@@ -43,16 +45,22 @@ def make_plan(request: dict[str, Any], files: Sequence[str]) -> Plan:
         request["flow_json"], request["name"], flow_pk=UUID(key) if key else None, version=request["version"]
     )
     spec = read_spec(request["spec"])
-    series = [_series(one, text) for one, text in zip(request["series"], files, strict=True)]
-    candles = sum(map(len, series))
+    given = list(zip(request["series"], files, strict=True))
+    series = [_series(one, text) for one, text in given if not one.get("pool")]
+    pools = [_pool(one, text) for one, text in given if one.get("pool")]
+    laid = lay_out(flow.graph, series, pools, spec)
+    candles = sum(map(len, laid.series))
     if candles > MAX_CANDLES:
         raise InvalidInput("too_many_candles", f"a backtest has at most {MAX_CANDLES:,} candles; these are {candles:,}")
-    markets = find_markets(flow.graph, spec.markets, list(dict.fromkeys(one.symbol for one in series)))
-    main = Tape(series, TapeClock(0)).finest(markets[0].symbol)
+    main = Tape(laid.series, TapeClock(0)).finest(laid.markets[0].symbol)
     cycles = len(fire_times(main, spec.cycle_interval, spec.start, spec.end, most=MAX_CYCLES))
-    return Plan(flow, series, spec, cycles)
+    return Plan(flow, series, pools, spec, cycles)
 
 
 def _series(named: dict[str, Any], text: str) -> Candles:
     length = interval_ms(named["interval"]) if named["interval"] else None
     return parse_candles(text, f"the data of {named['symbol']}", named["symbol"], length)
+
+
+def _pool(named: dict[str, Any], text: str) -> RecordedPool:
+    return RecordedPool(named["symbol"], interval_ms(named["interval"]), read_history(text))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tradingflow.py_worker.backtest.spec import BacktestSpec, UtcTime
 from tradingflow.py_worker.flows.schemas import ID_PATTERN, StorableJson, storable
+from tradingflow.py_worker.kit.fields import Address, ChainId
 from tradingflow.py_worker.kit.rows import DATASET_NAME
 
 MAX_SERIES = 10
@@ -17,7 +18,10 @@ Interval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}[smhdw]$", description
 
 
 class SeriesRequest(BaseModel):
-    """Candles of one symbol: `csv` as text, a `dataset` of yours with the same columns, or those of an `exchange`."""
+    """Candles of one symbol: `csv` as text, a `dataset` of yours with the same columns, or those of an `exchange`.
+
+    Or a `pool` the Monitor follows: the flow trades in it as it stood, moved by its own trades and those of others.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,21 +29,33 @@ class SeriesRequest(BaseModel):
     interval: Interval | None = None
     csv: str | None = Field(None, description="A header with a time column and open, high, low, close[, volume]")
     dataset: Annotated[str, Field(pattern=DATASET_NAME)] | None = None
-
     exchange: Annotated[str, Field(pattern=r"^[a-z0-9]{2,30}$")] | None = Field(
         None, description="ccxt's name; candles are downloaded once and kept. Needs `interval`, in s, m, h or d"
     )
     base_url: str | None = Field(None, max_length=500, description="Another address of the exchange's API")
-    since: UtcTime | None = Field(None, description="First candle of the exchange; left out: the backtest's `from`")
+    since: UtcTime | None = Field(
+        None, description="Beginning of the candles of an exchange or a pool; left out: the backtest's `from`"
+    )
+    pool: Address | None = Field(None, description="Its price goes by `symbol`, in candles of `interval`")
+    chain_id: ChainId | None = Field(None, description="The pool's chain; left out: the only one there is")
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the data come from elsewhere, for the time of the backtest."""
+        return self.exchange is not None or self.pool is not None
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
-        if sum(source is not None for source in (self.csv, self.dataset, self.exchange)) != 1:
-            raise ValueError("give `csv`, `dataset` or `exchange`, one of them")
-        if self.exchange is None and (self.base_url is not None or self.since is not None):
-            raise ValueError("`base_url` and `since` go with `exchange`")
-        if self.exchange is not None and (self.interval is None or self.interval.endswith("w")):
-            raise ValueError("`exchange` needs an `interval` in s, m, h or d")
+        if sum(source is not None for source in (self.csv, self.dataset, self.exchange, self.pool)) != 1:
+            raise ValueError("give `csv`, `dataset`, `exchange` or `pool`, one of them")
+        if self.exchange is None and self.base_url is not None:
+            raise ValueError("`base_url` goes with `exchange`")
+        if self.pool is None and self.chain_id is not None:
+            raise ValueError("`chain_id` goes with `pool`")
+        if not self.is_fetched and self.since is not None:
+            raise ValueError("`since` goes with `exchange` and `pool`")
+        if self.is_fetched and (self.interval is None or self.interval.endswith("w")):
+            raise ValueError("`exchange` and `pool` need an `interval` in s, m, h or d")
         storable(self.base_url)
         return self
 
@@ -60,8 +76,8 @@ class BacktestRequest(BacktestSpec):
         storable([market.symbol for market in self.markets])
         if (self.flow_id is None) == (self.flow_json is None):
             raise ValueError("give `flow_id` or `flow_json`, one of them")
-        if any(series.exchange for series in self.data) and (self.start is None or self.end is None):
-            raise ValueError("candles of an exchange need `from` and `to`")
+        if any(series.is_fetched for series in self.data) and (self.start is None or self.end is None):
+            raise ValueError("`exchange` and `pool` need `from` and `to`")
         if self.version is not None and self.flow_id is None:
             raise ValueError("`version` is one of the flow `flow_id` names")
         return self

@@ -43,6 +43,16 @@ PoolKey = tuple[str, str, int | None]
 """(token0, token1, fee); fee None for a V2 pair, whose path names no fee."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One hop of a swap: the pool before it, and what it did there."""
+
+    key: PoolKey
+    token_in: str
+    before: Pool
+    swapped: Swapped[Any]
+
+
 class PoolVenue:
     """A set of pools, traded as routers trade them."""
 
@@ -80,17 +90,23 @@ class PoolVenue:
             raise Refused("quote_refused", "no pool on this path can fill the swap") from error
         return amount
 
-    def swap(self, path: bytes, amount_in: int, accept: Accept = accept_any) -> Fill:
-        """As a router swaps: each hop in the pools the hops before have left."""
+    def legs(self, path: bytes, amount_in: int) -> list[Leg]:
+        """As a router swaps: each hop in the pools the hops before have left. Moves nothing."""
+        found: list[Leg] = []
         changed: dict[PoolKey, Pool] = {}
-        amount, taken = amount_in, None
         for key, token_in in hops(path):
-            swapped: Swapped[Any] = (changed.get(key) or self.pool(key)).swap(token_in, amount)
-            changed[key] = swapped.pool
-            amount, taken = swapped.amount_out, swapped.amount_in if taken is None else taken
-        fill = Fill(amount_in if taken is None else taken, amount)
+            before = changed.get(key) or self.pool(key)
+            swapped: Swapped[Any] = before.swap(token_in, amount_in)
+            found.append(Leg(key, token_in, before, swapped))
+            changed[key], amount_in = swapped.pool, swapped.amount_out
+        return found
+
+    def swap(self, path: bytes, amount_in: int, accept: Accept = accept_any) -> Fill:
+        """Trade along the path's `legs`."""
+        legs = self.legs(path, amount_in)
+        fill = Fill(legs[0].swapped.amount_in, legs[-1].swapped.amount_out)
         accept(fill)
-        self._pools.update(changed)
+        self._pools.update({leg.key: leg.swapped.pool for leg in legs})
         return fill
 
 
