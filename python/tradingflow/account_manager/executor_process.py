@@ -20,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tradingflow.account_manager.job import repository as job_runs
 from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
-from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.price.refresh import PriceRefresh
 from tradingflow.account_manager.price.sources import markets_of
 from tradingflow.account_manager.relayer import repository
@@ -38,6 +37,7 @@ from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
+from tradingflow.prices.book import PriceBook
 from tradingflow.tracing.provider import make_provider
 from tradingflow.tracing.traces import Traces
 

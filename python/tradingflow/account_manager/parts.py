@@ -8,7 +8,6 @@ from redis.asyncio import Redis
 
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
-from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.chain.client import ChainClient
@@ -19,6 +18,7 @@ from tradingflow.core.sealing import Sealer
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.reads import ReadPool
 from tradingflow.db.revocation import RevokedSessions
+from tradingflow.prices.book import PriceBook
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.endpoints import hot_router as hot_portfolio_router
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
-from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.price.endpoints import router as price_router
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.endpoints import router as token_router
@@ -47,6 +46,7 @@ from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
 from tradingflow.db.reads import open_read_pool
 from tradingflow.db.revocation import RevokedSessions
 from tradingflow.messaging.broker import Broker
+from tradingflow.prices.book import PriceBook
 from tradingflow.tracing.provider import make_provider
 from tradingflow.web.app import Check, make_app
 from tradingflow.web.serve import serve

@@ -202,13 +202,28 @@ class AccountManagerSettings(PlatformSettings):
         return weak
 
 
-class ExecutorSettings(PlatformSettings):
+class TradingSettings(PlatformSettings):
+    """What trades are held to, on the chain and on paper.
+
+    `trade_price_check` is off by default where ENVIRONMENT=local: a chain that has just begun remembers no prices to
+    compare.
+    """
+
+    trade_price_check: Literal["required", "off"] | None = None
+
+    @property
+    def checks_prices(self) -> bool:
+        """Whether a trade needs a price that several sources agree on."""
+        wanted = self.trade_price_check or ("off" if self.environment == "local" else "required")
+        return wanted == "required"
+
+
+class ExecutorSettings(TradingSettings):
     """The Celery worker: the only process that can read operator keys.
 
     `operator_private_key` holds one key or several separated by commas; a keystore file (Web3 Secret Storage) may
     stand in for it. Times of a trade: an attempt is mined before its deadline or reverts, is replaced by a better paid
-    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`. `trade_price_check` is off by default
-    where ENVIRONMENT=local: a chain that has just begun remembers no prices to compare.
+    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`.
     """
 
     operator_private_key: SecretStr = SecretStr("")
@@ -219,7 +234,6 @@ class ExecutorSettings(PlatformSettings):
     trade_ttl_s: int = Field(default=600, ge=10)
     trade_confirmations: int = Field(default=1, ge=1)
     max_fee_per_gas_gwei: int = Field(default=500, ge=1)
-    trade_price_check: Literal["required", "off"] | None = None
     coingecko_url: str = "https://api.coingecko.com/api/v3"
     coingecko_api_key: SecretStr | None = None
     geckoterminal_url: str = "https://api.geckoterminal.com/api/v2"
@@ -236,12 +250,6 @@ class ExecutorSettings(PlatformSettings):
     smtp_password: SecretStr | None = None
     smtp_from: str = "TradingFlow <noreply@localhost>"
 
-    @property
-    def checks_prices(self) -> bool:
-        """Whether a trade needs a price that several sources agree on."""
-        wanted = self.trade_price_check or ("off" if self.environment == "local" else "required")
-        return wanted == "required"
-
     def _weak_secrets(self) -> list[str]:
         unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"
         weak = [name for name in super()._weak_secrets() if name != unused]
@@ -250,7 +258,7 @@ class ExecutorSettings(PlatformSettings):
         return weak
 
 
-class WorkerSettings(PlatformSettings):
+class WorkerSettings(TradingSettings):
     """The Python Worker. It verifies access tokens with public keys only."""
 
     py_worker_host: str = "127.0.0.1"

@@ -29,6 +29,7 @@ from tradingflow.messaging.dead_letters import consume_dead_letters
 from tradingflow.messaging.messages import pack
 from tradingflow.messaging.topology import CYCLES
 from tradingflow.outbound.client import GuardedHttp
+from tradingflow.prices.check import PriceCheck
 from tradingflow.py_worker.approvals.desk import ApprovalDesk
 from tradingflow.py_worker.approvals.endpoints import router as approvals_router
 from tradingflow.py_worker.backtests.endpoints import router as backtests_router
@@ -169,11 +170,12 @@ class _Wiring:
         chains = {chain.chain_id: chain for chain in settings.chains}
         clients = self._chain_clients()
         markets = OnChainMarkets(clients)
+        prices = PriceCheck(clients, sessions, self._clock) if settings.checks_prices else None
         around = Surroundings(
             clock=self._clock,
             markets=markets,
             trading=LiveTrading(sessions, chains, settlements),
-            paper=PaperTrading(sessions, clients, self._clock),
+            paper=PaperTrading(sessions, clients, self._clock, prices),
             http=await self._outbound(),
             secrets=SecretStore(sessions, Sealer(settings.credentials_key.get_secret_value())),
             code=await self._sandbox(),
@@ -194,7 +196,7 @@ class _Wiring:
                 consume_dead_letters(broker, DeadLetterKeeper(sessions).keep),
                 contract_triggers.run(),
                 Retention(sessions, self._clock, _history_limits(settings)).run(),
-                Shadow(sessions, clients, self._clock, types, specs).run(),
+                Shadow(sessions, clients, self._clock, types, specs, prices).run(),
                 BacktestRunner(sessions, self._clock, _sandbox_plan(settings)).run(),
             )
         )

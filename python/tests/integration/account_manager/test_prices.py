@@ -14,14 +14,14 @@ from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import LocalMarket
 from tests.integration.account_manager.conftest import Session, wallet
 from tradingflow.account_manager.parts import Parts
-from tradingflow.account_manager.price import points
-from tradingflow.account_manager.price.agreement import Quote
 from tradingflow.account_manager.price.refresh import STEP_S, PriceRefresh
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable, Refused
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import PricePoint
+from tradingflow.prices import points
+from tradingflow.prices.agreement import Quote
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from devstack.uniswap import open_v2_exchange
 from devstack.vaults import LocalVaults
-from tradingflow.account_manager.price import points
-from tradingflow.account_manager.price.agreement import Quote
-from tradingflow.account_manager.trade.price_check import share_after_fees
 from tradingflow.chain.swap_path import SwapPath
 from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
+from tradingflow.prices import points
+from tradingflow.prices.agreement import Quote
+from tradingflow.prices.check import share_after_fees
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 

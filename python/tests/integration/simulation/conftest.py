@@ -26,6 +26,16 @@ async def deployer(anvil: Anvil) -> AsyncIterator[Deployer]:
 
 
 @pytest.fixture
+async def careful(anvil: Anvil, settings: WorkerSettings, sessions: SessionFactory) -> AsyncIterator[World]:
+    """A world whose trades need agreed prices, and whose pool remembers the last minutes."""
+    held = settings.model_copy(update={"trade_price_check": "required"})
+    async with paper_world(anvil, held, sessions) as world:
+        anvil.rpc("evm_increaseTime", 400)
+        anvil.rpc("anvil_mine", "0x1")
+        yield world
+
+
+@pytest.fixture
 async def world(anvil: Anvil, settings: WorkerSettings, sessions: SessionFactory) -> AsyncIterator[World]:
     async with paper_world(anvil, settings, sessions) as world:
         yield world

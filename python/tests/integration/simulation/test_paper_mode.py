@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select, update
 
 from devstack.anvil import CHAIN_ID
@@ -67,6 +68,30 @@ async def test_paper_refuses_what_the_vault_would_revert(world: World) -> None:
     assert (trade["status"], trade["failure_code"]) == ("failed", "per_trade_cap_exceeded")
     assert f"cap {TRADE_CAP}" in trade["failure_detail"]
     assert (await paper_balances(world))[world.market.quote_token] == str(DEPOSIT)
+
+
+@pytest.mark.parametrize(
+    ("price", "outcome"), [("2010", None), ("2045", "price_sources_differ"), (None, "price_disagreement")]
+)
+async def test_paper_is_held_to_the_prices_the_executor_is_held_to(
+    careful: World, price: str | None, outcome: str | None
+) -> None:
+    """Without another source the pool's spot and mean agree; a trade this large is far from both."""
+    if price is not None:
+        await careful.market_says(price)
+        cycle = await run_on_paper(careful, amount="500")
+    else:
+        tokens: dict[str, Any] = {careful.market.quote_token: {}, careful.market.base_token: {}}
+        policy = {"routers": {careful.market.swap_router: 1}, "tokens": tokens}
+        balances = {careful.market.quote_token: str(100_000 * ONE_QUOTE)}
+        await careful.client.ok(
+            "PUT", f"/paper/vaults/{CHAIN_ID}/{careful.vault}", {"balances": balances, "policy": policy}
+        )
+        cycle = await run_on_paper(careful, amount="100000")
+    error = tasks_by_node(cycle)["buy"]["error"]
+    assert (error and error["error"]) == outcome, error
+    (trade,) = await paper_trades(careful)
+    assert trade["failure_code"] == outcome
 
 
 async def test_a_share_of_the_balance_is_a_share_of_what_the_vault_holds_on_paper(world: World) -> None:

@@ -13,6 +13,7 @@ from devstack.executor_world import ONE_QUOTE
 from tests.integration.simulation.live import executing, executor_settings
 from tests.integration.simulation.world import World
 from tests.integration.worker.conftest import tasks_by_node, until
+from tradingflow.core.config import ExecutorSettings
 from tradingflow.db.models import Cycle, PaperTrade, Trade
 from tradingflow.py_worker.paper.shadow import compare_fills
 from tradingflow.py_worker.simulation.gateway import NodeIdentity, SimulatedTrade
@@ -21,9 +22,9 @@ from tradingflow.py_worker.simulation.venue import Fill
 NAME = "shadowed"
 
 
-async def run_live(world: World, **config: Any) -> Any:
+async def run_live(world: World, executor: ExecutorSettings | None = None, **config: Any) -> Any:
     nodes, edges = world.flow(**config)
-    async with executing(world, executor_settings(world)):
+    async with executing(world, executor or executor_settings(world)):
         # Stored and started by hand: executing it would ask the vault first, and not start what it refuses.
         flow = {"flow_id": NAME, "cycle_interval": 0, "flow_json": {"nodes": nodes, "edges": edges}}
         await world.client.ok("PUT", f"/flows/{NAME}", {**flow, "mode": "live", "shadow_bound_bps": 0})
@@ -46,6 +47,15 @@ async def divergences(world: World) -> list[Any]:
 
 def counted(kind: str) -> float:
     return REGISTRY.get_sample_value("worker_shadow_divergences_total", {"kind": kind}) or 0.0
+
+
+async def test_a_trade_refused_for_its_price_is_refused_on_paper_too(careful: World) -> None:
+    await careful.market_says("2045")
+    held = executor_settings(careful).model_copy(update={"trade_price_check": "required"})
+    cycle = await run_live(careful, held, amount="500")
+    assert tasks_by_node(cycle)["buy"]["error"]["error"] == "price_sources_differ"
+    await shadowed(careful)
+    assert await divergences(careful) == []
 
 
 async def test_a_live_fill_and_its_shadow_are_equal_to_the_last_unit(world: World) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,6 +23,8 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings, WorkerSettings
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import User, Vault
+from tradingflow.prices import points
+from tradingflow.prices.agreement import Quote
 from tradingflow.py_worker.kit.registry import node_types
 from tradingflow.py_worker.server import create_app
 
@@ -55,6 +59,12 @@ class World:
         condition = {"id": "cheap", "type": "condition_node", "config": {"expression": f"price < {cheap_below}"}}
         nodes = [self.price(), condition, self.buy(**config)]
         return nodes, [edge("price", "price", "cheap", "price"), edge("cheap", "true", "buy", "trigger")]
+
+    async def market_says(self, price: str) -> None:
+        """What a source besides the pool quotes the base token at, in whole quote tokens."""
+        quote = Quote("coingecko", "coingecko", Decimal(price), datetime.now(UTC) + timedelta(seconds=400))
+        async with self.sessions.begin() as session:
+            await points.keep(session, CHAIN_ID, self.market.base_token, [quote])
 
     async def open_vault(self, user_id: UUID) -> None:
         """Make the vault on chain the user's."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from tradingflow.account_manager.performance import repository
 from tradingflow.account_manager.performance.figure import Figure
 from tradingflow.account_manager.performance.history import wanted_prices
-from tradingflow.account_manager.price.book import PriceBook
-from tradingflow.account_manager.price.pools import TokenPrice
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Vault
+from tradingflow.prices.book import PriceBook
+from tradingflow.prices.pools import TokenPrice
 
 # A run is bounded; what is left is left to the next one.
 MAX_PRICES = 500

@@ -11,8 +11,6 @@ from decimal import Decimal, localcontext
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
-from tradingflow.account_manager.price.book import PriceBook
-from tradingflow.account_manager.price.pools import TokenPrice
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.chain.client import ChainClient
@@ -20,6 +18,8 @@ from tradingflow.core.errors import Refused
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
 from tradingflow.db.models import Token, Vault
+from tradingflow.prices.book import PriceBook
+from tradingflow.prices.pools import TokenPrice
 
 NATIVE_DECIMALS = 18
 

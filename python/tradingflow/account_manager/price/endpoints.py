@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import ChainId, EvmAddressField, Moment
 from tradingflow.account_manager.price import service
-from tradingflow.account_manager.price.points import AGREED
 from tradingflow.account_manager.price.schemas import PriceBatchRequest, PricePointResponse, PriceResponse
+from tradingflow.prices.points import AGREED
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 

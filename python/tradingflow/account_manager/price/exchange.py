@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from tradingflow.account_manager.price.agreement import MAX_SPREAD, Quote
 from tradingflow.account_manager.price.markets import positive
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, TradingFlowError
@@ -16,6 +15,7 @@ from tradingflow.core.logging import get_logger
 from tradingflow.core.money import EXACT
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.outbound.exchanges import Http, know_market, open_exchange
+from tradingflow.prices.agreement import MAX_SPREAD, Quote
 
 log = get_logger(__name__)
 

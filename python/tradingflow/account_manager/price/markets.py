@@ -15,11 +15,11 @@ from itertools import islice
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
-from tradingflow.account_manager.price.agreement import Quote
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.outbound.client import HttpResponse
+from tradingflow.prices.agreement import Quote
 
 # Enough for a quotient of two prices of thirty digits.
 QUOTIENT_DIGITS = 40

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from tradingflow.account_manager.price import points
-from tradingflow.account_manager.price.agreement import Quote
-from tradingflow.account_manager.price.book import MAX_TRADE_AGE, PriceBook
 from tradingflow.account_manager.price.markets import Market
 from tradingflow.account_manager.token import repository as tokens
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
+from tradingflow.prices import points
+from tradingflow.prices.agreement import Quote
+from tradingflow.prices.book import MAX_TRADE_AGE, PriceBook
 
 log = get_logger(__name__)
 

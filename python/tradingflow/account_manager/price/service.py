@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.parts import Parts
-from tradingflow.account_manager.price import points
 from tradingflow.account_manager.price.schemas import PricePointResponse, PriceResponse, SourcePrice
 from tradingflow.core.errors import InvalidInput
+from tradingflow.prices import points
 
 MAX_POINTS = 5_000
 

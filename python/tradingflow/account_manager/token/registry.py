@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.token import repository
 from tradingflow.account_manager.token.metadata import TokenMetadata, read_metadata
 from tradingflow.account_manager.token.spam import spam_reason
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import InvalidInput
 from tradingflow.db.models import Token
+from tradingflow.prices.book import PriceBook
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from tradingflow.account_manager.price.book import PriceBook
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
-from tradingflow.account_manager.trade.price_check import PriceCheck
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import estimate_gas, head_time
@@ -19,6 +17,7 @@ from tradingflow.core.errors import Refused
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.core.money import minus_bps
 from tradingflow.db.models import Trade
+from tradingflow.prices.check import PriceCheck
 
 # A pool crossed by others meanwhile may cost some ticks more than the estimate.
 GAS_HEADROOM_PERCENT = 130
@@ -51,10 +50,9 @@ class Planner:
     def __init__(self, relayer: Relayer) -> None:
         self._relayer = relayer
         self._readers = {chain_id: UniswapReader(client) for chain_id, client in relayer.chains.items()}
-        self._checks: dict[int, PriceCheck] = {}
+        self._prices: PriceCheck | None = None
         if relayer.settings.checks_prices:
-            prices = PriceBook(relayer.chains, relayer.sessions, relayer.clock)
-            self._checks = {chain_id: PriceCheck(prices, reader) for chain_id, reader in self._readers.items()}
+            self._prices = PriceCheck(relayer.chains, relayer.sessions, relayer.clock)
 
     async def plan(self, trade: Trade) -> Plan:
         """Raises Refused, or DependencyUnavailable when the chain cannot be asked."""
@@ -85,8 +83,8 @@ class Planner:
         if trade.min_amount_out is not None:
             return trade.min_amount_out
         quoted = await self._readers[trade.chain_id].quote(trade.path, trade.amount_in, router=trade.router)
-        if (prices := self._checks.get(trade.chain_id)) is not None:
-            await prices.check(trade, quoted)
+        if self._prices is not None:
+            await self._prices.check(trade, quoted)
         least = minus_bps(quoted, trade.slippage_bps)
         if least <= 0:
             raise Refused("min_amount_out_zero", "the quote less the slippage leaves nothing to insist on")

@@ -1,7 +1,8 @@
 """Each live cycle once more on paper, and an alarm where the two went apart.
 
 A trade that was mined is filled on paper at the market's quote of the block before it, by the rules and balances the
-vault had there; one that failed, at the newest block. The decisions are made again from the cycle's journal.
+vault had there; one that failed, at the newest block, held to the prices of now. The decisions are made again from the
+cycle's journal.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from tradingflow.core.logging import get_logger
 from tradingflow.core.money import BPS
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, Flow, FlowVersion, ShadowDivergence, Trade, Vault
+from tradingflow.prices.check import PriceCheck
 from tradingflow.py_worker.engine.graph import build_graph
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit import SwapIntent
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.paper.terms import PolicyTerms
-from tradingflow.py_worker.paper.trading import QuotedVenue, read_prices, store_trade
+from tradingflow.py_worker.paper.trading import QuotedVenue, held_to, read_prices, store_trade
 from tradingflow.py_worker.paper.vaults import VaultKey
 from tradingflow.py_worker.replay.replay import Replay
 from tradingflow.py_worker.replay.store import read_recording
@@ -101,7 +103,9 @@ class Shadow:
         clock: Clock,
         types: Mapping[str, AnyNode],
         specs: Mapping[str, NodeSpec],
+        prices: PriceCheck | None,
     ) -> None:
+        self._prices = prices
         self._sessions = sessions
         self._clients = clients
         self._readers = {chain_id: UniswapReader(client) for chain_id, client in clients.items()}
@@ -182,6 +186,8 @@ class Shadow:
             trade.slippage_bps,
         )
         venue = await self._quoted(intent, block, trade.router)
+        if mined_in is None:
+            venue = await held_to(self._prices, venue, intent)
         prices = await read_prices(client, PolicyTerms.of(snapshot.policy), intent, venue, block)
         mined = await client.guard(client.web3.eth.get_block(BlockNumber(mined_in or block)))
         identity = NodeIdentity(trade.flow_pk, trade.version, trade.cycle, trade.node_id)

@@ -23,6 +23,7 @@ from tradingflow.core.errors import Refused
 from tradingflow.core.evm import parse_address
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, PaperTrade
+from tradingflow.prices.check import PriceCheck
 from tradingflow.py_worker.kit import (
     MarketData,
     PoolPrice,
@@ -85,6 +86,8 @@ class PaperTrading:
     sessions: SessionFactory
     clients: Mapping[int, ChainClient]
     clock: Clock
+    prices: PriceCheck | None = None
+    """What quotes are held to; None where the live executor holds them to nothing."""
 
     @property
     def vaults(self) -> PaperVaults:
@@ -170,7 +173,7 @@ class PaperTrades:
             raise Refused("no_router", f"no swap router is configured for chain {intent.chain_id}")
         key = VaultKey(self.live.user_id, intent.chain_id, parse_address(intent.vault))
         await self.trading.vaults.ensure(key)
-        venue = await quoted(self.markets, intent)
+        venue = await held_to(self.trading.prices, await quoted(self.markets, intent), intent)
         block = await head_number(client)
         async with self.trading.sessions.begin() as session:
             row = await vaults.get(session, key, lock=True)
@@ -201,6 +204,17 @@ async def quoted(markets: MarketData, intent: SwapIntent) -> QuotedVenue:
     except Refused as refusal:
         return QuotedVenue(intent.path, intent.amount_in, refusal=refusal)
     return QuotedVenue(intent.path, intent.amount_in, quote.amount_out)
+
+
+async def held_to(prices: PriceCheck | None, venue: QuotedVenue, intent: SwapIntent) -> QuotedVenue:
+    """The venue, which refuses where the executor would not trade on its quote."""
+    if prices is None or venue.amount_out is None:
+        return venue
+    try:
+        await prices.check(intent, venue.amount_out)
+    except Refused as refusal:
+        return QuotedVenue(intent.path, intent.amount_in, refusal=refusal)
+    return venue
 
 
 async def read_prices(

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.account_manager.price.agreement import Quote
 from tradingflow.db.models import PricePoint
+from tradingflow.prices.agreement import Quote
 
 # The source under which the agreed price is kept beside those of the markets.
 AGREED = "agreed"

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from tradingflow.account_manager.price.agreement import Quote, agree
+from tradingflow.prices.agreement import Quote, agree
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_AGE = timedelta(seconds=60)

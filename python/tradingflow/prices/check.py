@@ -7,35 +7,57 @@ agree on, so that a pool somebody has just moved is not traded against.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
+from typing import Protocol
 
-from tradingflow.account_manager.price.agreement import MAX_SPREAD
-from tradingflow.account_manager.price.book import PriceBook
+from tradingflow.chain.client import ChainClient
 from tradingflow.chain.swap_path import FEE_DENOMINATOR, V2_FEE, SwapPath, decode_path
 from tradingflow.chain.uniswap import UniswapReader
+from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
+from tradingflow.core.evm import parse_address
 from tradingflow.core.money import PRECISION
-from tradingflow.db.models import Trade
+from tradingflow.db.engine import SessionFactory
+from tradingflow.prices.agreement import MAX_SPREAD
+from tradingflow.prices.book import PriceBook
+
+
+class Swap(Protocol):
+    """What of a trade is held to prices; `amount_in` in base units."""
+
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def token_in(self) -> str: ...
+    @property
+    def token_out(self) -> str: ...
+    @property
+    def amount_in(self) -> int: ...
+    @property
+    def path(self) -> bytes: ...
 
 
 class PriceCheck:
-    """Holds quotes on one chain to the agreed prices."""
+    """Holds quotes to the agreed prices."""
 
-    def __init__(self, prices: PriceBook, reader: UniswapReader) -> None:
-        self._prices = prices
-        self._reader = reader
+    def __init__(self, chains: Mapping[int, ChainClient], sessions: SessionFactory, clock: Clock) -> None:
+        self._prices = PriceBook(chains, sessions, clock)
+        self._readers = {chain_id: UniswapReader(client) for chain_id, client in chains.items()}
 
-    async def check(self, trade: Trade, quoted: int) -> None:
+    async def check(self, trade: Swap, quoted: int) -> None:
         """`quoted` is in base units of the token bought.
 
         Raises Refused: `price_…` when a token has no price to trust (`price_stale`, `price_sources_differ`,
         `price_too_few_sources`, `price_no_quote_token`), `price_disagreement` when the quote is off the agreed prices.
         """
+        token_in, token_out = parse_address(trade.token_in), parse_address(trade.token_out)
+        reader = self._readers[trade.chain_id]
         price_in, price_out, decimals_in, decimals_out = await asyncio.gather(
-            self._prices.require(trade.chain_id, trade.token_in),
-            self._prices.require(trade.chain_id, trade.token_out),
-            self._reader.decimals(trade.token_in),
-            self._reader.decimals(trade.token_out),
+            self._prices.require(trade.chain_id, token_in),
+            self._prices.require(trade.chain_id, token_out),
+            reader.decimals(token_in),
+            reader.decimals(token_out),
         )
         with localcontext() as context:
             context.prec = PRECISION

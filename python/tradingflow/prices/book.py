@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from tradingflow.account_manager.price import points
-from tradingflow.account_manager.price.agreement import AgreedPrice, Quote, agree
-from tradingflow.account_manager.price.pools import PoolPrices, TokenPrice
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
+from tradingflow.prices import points
+from tradingflow.prices.agreement import AgreedPrice, Quote, agree
+from tradingflow.prices.pools import PoolPrices, TokenPrice
 
 MEAN_WINDOW_S = 300
 # What may be traded on: two refreshes of the markets may fail before trading stops.

@@ -1,0 +1,1 @@
+"""What tokens are worth: prices that several sources agree on, for every service that trades or tells values."""
