@@ -105,15 +105,29 @@ def _read_parquet(path: Path) -> tuple[Times, dict[str, Floats]]:
         raise Refused(
             "parquet_unavailable", "Parquet needs the package pyarrow (pip install pyarrow), or use CSV"
         ) from error
-    table: Any = parquet.read_table(path)
+    try:
+        table: Any = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise InvalidInput("invalid_candles", f"{path.name} is no Parquet file: {error}") from error
     lowered = [name.lower() for name in table.column_names]
     time_at, places = _places(lowered, path.name)
-    raw = table.column(time_at).to_numpy()
-    if np.issubdtype(raw.dtype, np.datetime64):
-        times = raw.astype("datetime64[ms]").astype(np.int64)
-    else:
-        reader = _time_reader(str(raw[0]))
-        times = np.array([reader(str(value)) for value in raw], np.int64)
-    columns = {title: table.column(place).to_numpy().astype(np.float64) for title, place in places.items()}
+    holes = [table.column_names[place] for place in (time_at, *places.values()) if table.column(place).null_count]
+    if holes:
+        raise InvalidInput("invalid_candles", f"{path.name} lacks values in its column {holes[0]}")
+    try:
+        times = _parquet_times(table.column(time_at).to_numpy())
+        columns = {title: table.column(place).to_numpy().astype(np.float64) for title, place in places.items()}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInput("invalid_candles", f"{path.name} holds what is no candle: {error}") from error
     columns.setdefault("volume", np.zeros(len(times)))
     return times, columns
+
+
+def _parquet_times(raw: Any) -> Times:
+    if np.issubdtype(raw.dtype, np.datetime64):
+        times: Times = raw.astype("datetime64[ms]").astype(np.int64)
+        return times
+    if not len(raw):
+        return np.zeros(0, np.int64)
+    reader = _time_reader(str(raw[0]))
+    return np.array([reader(str(value)) for value in raw], np.int64)
