@@ -39,7 +39,7 @@ run: ## Bring the platform up and play the main job; ONCE=1 ends after it, CYCLE
 .PHONY: test
 test: ## Run the whole test suite against servers of its own, in TEST_PROCESSES=3; ARGS="-k name" goes to pytest instead
 	@$(BOOTSTRAP) test
-	@$(IN_PYTHON) exec python -m pytest $(or $(ARGS),-n $(TEST_PROCESSES) --dist loadfile)
+	@$(IN_PYTHON) exec python -m pytest $(or $(ARGS),-n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder)
 
 .PHONY: check
 check: ## Check style, types, imports, shell scripts and workflows

@@ -111,6 +111,16 @@ class UniswapReader:
             raise Refused("quote_zero", "the amount is too small: the pool would pay out nothing")
         return amount_out
 
+    async def pool_of(self, router: str, hop: SwapPath) -> str:
+        """The pool in which a router swaps the two tokens of a hop. Raises Refused when it has none."""
+        factory = str(await self._ask("UniswapV2Router02", router, "factory", "not_a_router"))
+        if hop.is_v2:
+            return await self._pair(factory, *hop.tokens)
+        pool = str(await self._client.call("UniswapV3Factory", factory, "getPool", *hop.tokens, hop.fees[0]))
+        if pool == ZERO_ADDRESS:
+            raise Refused("no_pool", f"there is no pool of {hop.tokens[0]} and {hop.tokens[1]} with fee {hop.fees[0]}")
+        return pool
+
     async def _quote_v3(self, path: bytes, amount_in: int, block: BlockIdentifier) -> int:
         quoter = self._client.settings.quoter
         if quoter is None:

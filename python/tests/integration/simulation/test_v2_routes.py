@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -103,3 +104,18 @@ async def test_preflight_blocks_a_router_that_does_not_go_with_the_route(
         report = await world.client.ok("POST", f"/flows/{NAME}/preflight")
     assert {finding["code"] for finding in report["findings"] if finding["blocks"]} == codes
     assert (await world.client.post(f"/flows/{NAME}/start")).status_code == 409
+
+
+async def test_preflight_blocks_a_pair_that_the_router_does_not_trade_in(world: World, exchange: V2Exchange) -> None:
+    """Both exchanges have a pair of the two tokens: the node would decide by one and trade in the other."""
+    async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
+        other = await open_v2_exchange(vaults.deployer, world.market, base=Decimal(50))
+    node = over_pair(world, V2Exchange(exchange.router, other.pair))
+    async with executing(world, executor_settings(world)):
+        flow = {"flow_id": NAME, "cycle_interval": 0, "flow_json": {"nodes": [node], "edges": []}, "mode": "live"}
+        await world.client.ok("PUT", f"/flows/{NAME}", flow)
+        report = await world.client.ok("POST", f"/flows/{NAME}/preflight")
+    (finding,) = (finding for finding in report["findings"] if finding["blocks"])
+    assert finding["code"] == "pool_of_another_exchange"
+    assert exchange.pair in finding["detail"]
+    assert other.pair in finding["detail"]

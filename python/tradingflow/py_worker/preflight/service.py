@@ -151,11 +151,14 @@ class Preflight:
             return JudgedTrade(heard.node_id, trade, router, NOT_SIMULATED), [*heard.findings, finding]
         facts = self._facts(trade)
         operators = subject.operators.get(intent.chain_id, frozenset())
-        permissions, route, allowance = await asyncio.gather(
-            facts.permissions(operators, now), facts.route(router, intent), facts.allowance(trade.token_in)
+        permissions, route, elsewhere, allowance = await asyncio.gather(
+            facts.permissions(operators, now),
+            facts.route(router, intent),
+            facts.elsewhere(router, intent, _pool_of(subject.graph, heard.node_id)),
+            facts.allowance(trade.token_in),
         )
         bought = is_bought(trade.token_in, trade.vault, planned)
-        found = [*permissions, *route, *judge_amount(trade, allowance, bought)]
+        found = [*permissions, *route, *elsewhere, *judge_amount(trade, allowance, bought)]
         simulated = NOT_SIMULATED
         # What is refused already needs no simulation, which would only repeat it; an unknown amount has none.
         if trade.amount_in is not None and not any(finding.blocks for finding in found) and router is not None:
@@ -200,3 +203,8 @@ class Preflight:
 
     def _facts(self, trade: PlannedTrade) -> VaultFacts:
         return VaultFacts(self._clients[trade.chain_id], parse_address(trade.vault), self._markets)
+
+
+def _pool_of(graph: Graph, node_id: str) -> str | None:
+    """The pool a node names; None for one that names tokens."""
+    return next((node.config.get("pool") for node in graph.nodes if node.id == node_id), None)

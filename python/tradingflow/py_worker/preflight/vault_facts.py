@@ -12,9 +12,11 @@ from tradingflow.chain.erc20 import Erc20Contract
 from tradingflow.chain.fees import current_fees
 from tradingflow.chain.swap_path import decode_path
 from tradingflow.chain.transactions import estimate_gas, head_time
+from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import Swap, VaultContract
 from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
 from tradingflow.core.errors import Refused
+from tradingflow.core.evm import parse_address
 from tradingflow.core.ids import onchain_flow_id, trade_id
 from tradingflow.core.money import minus_bps
 from tradingflow.py_worker.kit import MarketData, SwapIntent
@@ -104,6 +106,19 @@ class VaultFacts:
             found.append(Finding("router_kind_mismatch", detail, blocks=True))
         refused = [token for token, policy in zip(between, allowed, strict=True) if not policy.allowed]
         return found + [Finding("token_not_allowed", f"the vault does not allow {t}", blocks=True) for t in refused]
+
+    async def elsewhere(self, router: str | None, intent: SwapIntent, pool: str | None) -> list[Finding]:
+        """Whether the router swaps in another pool than the one the node names and decides by."""
+        if router is None or pool is None:
+            return []
+        try:
+            found = await UniswapReader(self._client).pool_of(router, decode_path(intent.path))
+        except Refused:
+            return []  # a router without such a pool is told by the quote
+        if found == parse_address(pool):
+            return []
+        detail = f"{router} would swap in {found}, not in {pool}: name the router of that pool's exchange (`router`)"
+        return [Finding("pool_of_another_exchange", detail, blocks=True)]
 
     async def simulate(self, flow_pk: UUID, node_id: str, router: str, intent: SwapIntent, operator: str) -> Quoted:
         """The trade as the executor would send it now, under a trade id no trade will ever have."""
