@@ -46,8 +46,8 @@ async def start_backtest(asked: Annotated[BacktestRequest, Body()], user: Curren
     async with parts.sessions() as session:
         request, version = await _request(session, user.user_id, asked)
         own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.is_fetched}
-    asks_exchange = any(series.exchange for series in asked.data)
-    with parts.downloads.place(user.user_id) if asks_exchange else nullcontext():
+    fetches = any(series.is_fetched for series in asked.data)
+    with parts.downloads.place(user.user_id) if fetches else nullcontext():
         files = [own[series] if series in own else await _fetched(parts, asked, series) for series in asked.data]
     plan = await asyncio.to_thread(make_plan, request, files)
     submission = Submission(asked.flow_id, version, request, files, plan.cycles)

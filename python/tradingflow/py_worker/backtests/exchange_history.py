@@ -65,7 +65,8 @@ def missing(wanted: Span, known: Sequence[Span]) -> list[Span]:
 
 
 class Downloads:
-    """Who has candles downloaded by this worker now: each request can be hundreds to an exchange, which counts them."""
+    """Who has candles or pools fetched by this worker now: each can be hundreds of requests to an exchange that counts
+    them, or tens of megabytes of events."""
 
     def __init__(self) -> None:
         self._owners: set[UUID] = set()
@@ -75,7 +76,7 @@ class Downloads:
         """Raises TooManyRequests while the owner has another, or MAX_DOWNLOADS others have one."""
         if owner in self._owners or len(self._owners) >= MAX_DOWNLOADS:
             whose = "for you" if owner in self._owners else "for others"
-            raise TooManyRequests("download_busy", f"candles are being downloaded {whose}; ask again later", 10)
+            raise TooManyRequests("download_busy", f"data are being fetched {whose}; ask again later", 10)
         self._owners.add(owner)
         try:
             yield

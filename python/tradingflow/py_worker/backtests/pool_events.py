@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Executable, Select, func, select
+from sqlalchemy import Integer, Numeric, Select, case, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.chain.amm.concentrated import ConcentratedPool, TickLiquidity
@@ -20,8 +20,8 @@ from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import ChainBlock, ContractEvent, MonitoredContract
 from tradingflow.py_worker.simulation.pool_history import PoolBlock, PoolEvent, PoolHistory, write_history
 
-# About 100 MB as JSON; a busy pool moves as often in a month.
-MAX_EVENTS = 300_000
+# Tens of megabytes in a worker that trades beside it; the busiest pools move as often in a week, others in a year.
+MAX_EVENTS = 50_000
 # The events that a pool's state is made of, and their arguments that tell it.
 USED: Mapping[str, Mapping[str, Sequence[str]]] = {
     "v3": {
@@ -61,12 +61,26 @@ async def pool_history(
     stored = _stored(client.chain_id, pool)
     async with sessions() as session:
         await _require_stored(session, client.chain_id, pool.address, end)
-        before = await _logs(session, _that_tell_state(stored.where(ContractEvent.block_time <= start), pool))
+        state = await _state(session, stored.where(ContractEvent.block_time <= start), pool, spacing)
+        if state is None:
+            raise InvalidInput(
+                "no_price_yet",
+                f"no event stored before {start:%Y-%m-%dT%H:%M:%SZ} tells the price of {pool.address}: begin later, or "
+                f"have the Monitor follow it from its creation as a Uniswap {pool.kind.upper()} pool",
+            )
         chosen = stored.where(ContractEvent.block_time > start, ContractEvent.block_time <= end)
         await _require_few(session, chosen)
-        since = await _logs(session, chosen)
+        logs = [Log(*row) for row in await session.execute(chosen)]
     base = pool.token1 if pool.token0 == client.settings.quote_token else pool.token0
-    return await asyncio.to_thread(_told, client.chain_id, pool, spacing, base, (start, end), (before, since))
+    start_ms, end_ms = (round(moment.timestamp() * 1000) for moment in (start, end))
+
+    def written() -> str:
+        decimals = pool.decimals0, pool.decimals1
+        blocks = list(_blocks(pool, logs))
+        history = PoolHistory(client.chain_id, pool.address, *decimals, base, state, start_ms, end_ms, blocks)
+        return write_history(history).decode()
+
+    return await asyncio.to_thread(written)
 
 
 async def _require_stored(session: AsyncSession, chain_id: int, address: str, end: datetime) -> None:
@@ -100,69 +114,41 @@ def _stored(chain_id: int, pool: Pool) -> Select[Any]:
     return chosen.order_by(event.block_number, event.log_index)
 
 
-def _that_tell_state(stored: Select[Any], pool: Pool) -> Executable:
-    """Of all that came before, the last price and every move of liquidity; of a pair, the last reserves."""
-    newest_first = stored.order_by(None).order_by(ContractEvent.block_number.desc(), ContractEvent.log_index.desc())
-    if pool.kind == "v2":
-        return newest_first.where(ContractEvent.name == "Sync").limit(1)
-    priced = newest_first.where(ContractEvent.name.in_(("Initialize", "Swap"))).limit(1).subquery()
-    moved = stored.order_by(None).where(ContractEvent.name.in_(("Mint", "Burn"))).subquery()
-    return select(priced).union_all(select(moved))
-
-
-async def _logs(session: AsyncSession, chosen: Executable) -> list[Log]:
-    return [Log(*row) for row in await session.execute(chosen)]
-
-
-def _told(
-    chain_id: int,
-    pool: Pool,
-    spacing: int,
-    base: str,
-    bounds: tuple[datetime, datetime],
-    logs: tuple[Sequence[Log], Sequence[Log]],
-) -> str:
-    before, since = logs
-    state = _pair_at(pool, before) if pool.kind == "v2" else _pool_at(pool, spacing, before)
-    if state is None:
-        raise InvalidInput(
-            "no_price_yet",
-            f"no event stored before {bounds[0]:%Y-%m-%dT%H:%M:%SZ} tells the price of {pool.address}: begin later, or "
-            f"have the Monitor follow it from its creation as a Uniswap {pool.kind.upper()} pool",
-        )
-    start_ms, end_ms = (round(moment.timestamp() * 1000) for moment in bounds)
-    blocks = list(_blocks(pool, since))
-    found = PoolHistory(chain_id, pool.address, pool.decimals0, pool.decimals1, base, state, start_ms, end_ms, blocks)
-    return write_history(found).decode()
-
-
-def _pair_at(pool: Pool, logs: Sequence[Log]) -> ConstantProductPool | None:
-    for log in logs:
-        reserves = int(log.args["reserve0"]), int(log.args["reserve1"])
-        return ConstantProductPool(pool.token0, pool.token1, *reserves, pool.fee)
-    return None
-
-
-def _pool_at(pool: Pool, spacing: int, logs: Sequence[Log]) -> ConcentratedPool | None:
-    """Active liquidity is the sum of what begins less what ends at or below the current tick."""
-    ticks: dict[int, TickLiquidity] = {}
-    price: Mapping[str, Any] | None = None
-    for log in logs:
-        if log.name in ("Mint", "Burn"):
-            amount = int(log.args["amount"]) * (1 if log.name == "Mint" else -1)
-            for tick, net in ((int(log.args["tickLower"]), amount), (int(log.args["tickUpper"]), -amount)):
-                known = ticks.get(tick, TickLiquidity(0, 0))
-                ticks[tick] = TickLiquidity(known.gross + amount, known.net + net)
-        else:
-            price = log.args
-    if price is None:
+async def _state(
+    session: AsyncSession, stored: Select[Any], pool: Pool, spacing: int
+) -> ConcentratedPool | ConstantProductPool | None:
+    """The pool after all stored events; None where none of them tells a price."""
+    names = ("Sync",) if pool.kind == "v2" else ("Initialize", "Swap")
+    newest_first = (ContractEvent.block_number.desc(), ContractEvent.log_index.desc())
+    chosen = stored.where(ContractEvent.name.in_(names)).order_by(None).order_by(*newest_first).limit(1)
+    row = (await session.execute(chosen)).first()
+    if row is None:
         return None
-    at = int(price["tick"])
-    liquidity = sum(told.net for tick, told in ticks.items() if tick <= at)
-    left = {tick: told for tick, told in ticks.items() if told.gross}
-    return ConcentratedPool(
-        pool.token0, pool.token1, pool.fee, spacing, int(price["sqrtPriceX96"]), at, liquidity, left
-    )
+    told = Log(*row).args
+    if pool.kind == "v2":
+        reserves = int(told["reserve0"]), int(told["reserve1"])
+        return ConstantProductPool(pool.token0, pool.token1, *reserves, pool.fee)
+    ticks = await _ticks(session, stored)
+    at = int(told["tick"])
+    # What is active is what begins less what ends at or below the current tick.
+    liquidity = sum(known.net for tick, known in ticks.items() if tick <= at)
+    price = int(told["sqrtPriceX96"])
+    return ConcentratedPool(pool.token0, pool.token1, pool.fee, spacing, price, at, liquidity, ticks)
+
+
+async def _ticks(session: AsyncSession, stored: Select[Any]) -> dict[int, TickLiquidity]:
+    """What all mints and burns together have left at each tick, summed where they are stored: they can be millions."""
+    moved = stored.where(ContractEvent.name.in_(("Mint", "Burn"))).order_by(None).subquery()
+    amount = moved.c.args["amount"].astext.cast(Numeric)
+    signed = case((moved.c.name == "Mint", amount), else_=-amount)
+    lower, upper = (moved.c.args[name].astext.cast(Integer) for name in ("tickLower", "tickUpper"))
+    ends = union_all(
+        select(lower.label("tick"), signed.label("gross"), signed.label("net")),
+        select(upper, signed, -signed),
+    ).subquery()
+    gross, net = func.sum(ends.c.gross), func.sum(ends.c.net)
+    rows = await session.execute(select(ends.c.tick, gross, net).group_by(ends.c.tick).having(gross != 0))
+    return {tick: TickLiquidity(int(total), int(change)) for tick, total, change in rows}
 
 
 def _blocks(pool: Pool, logs: Iterable[Log]) -> Iterable[PoolBlock]:

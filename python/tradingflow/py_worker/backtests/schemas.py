@@ -14,6 +14,7 @@ from tradingflow.py_worker.kit.fields import Address, ChainId
 from tradingflow.py_worker.kit.rows import DATASET_NAME
 
 MAX_SERIES = 10
+MAX_POOLS = 3
 Interval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}[smhdw]$", description="Left out: read off the candles")]
 
 
@@ -76,6 +77,8 @@ class BacktestRequest(BacktestSpec):
         storable([market.symbol for market in self.markets])
         if (self.flow_id is None) == (self.flow_json is None):
             raise ValueError("give `flow_id` or `flow_json`, one of them")
+        if sum(series.pool is not None for series in self.data) > MAX_POOLS:
+            raise ValueError(f"at most {MAX_POOLS} series are pools")
         if any(series.is_fetched for series in self.data) and (self.start is None or self.end is None):
             raise ValueError("`exchange` and `pool` need `from` and `to`")
         if self.version is not None and self.flow_id is None:
