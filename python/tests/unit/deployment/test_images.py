@@ -1,6 +1,8 @@
 """The images hold what their processes import, and a push that changes it builds them anew."""
 
 import re
+import subprocess
+import sys
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -78,6 +80,49 @@ def test_an_image_holds_all_that_its_processes_import(target: str, module: str) 
         pytest.skip(f"{module} is not built yet")
     missing = {path for path in imported_by(module) if not is_covered(path, copied(target))}
     assert missing == set()
+
+
+def left_out() -> dict[str, set[str]]:
+    """Of each image, the installed packages its dependencies stage removes."""
+    found: dict[str, set[str]] = {}
+    for name, removed in re.findall(r"AS (\S+)-dependencies\n.*\n.*rm -r (.*)\n", (PYTHON / "Dockerfile").read_text()):
+        found[name] = {package for package in removed.split() if "/" not in package and "." not in package}
+    assert set(found) == set(ENTRY_MODULES)
+    return found
+
+
+IMPORT_WITHOUT = """
+import importlib, sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in gone:
+            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
+
+gone, modules = set(sys.argv[1].split(",")), sys.argv[2].split(",")
+for name in sys.argv[3].split(","):
+    sys.modules[name] = None
+sys.meta_path.insert(0, Without())
+for module in modules:
+    importlib.import_module(module)
+"""
+
+
+@pytest.mark.parametrize("target", ENTRY_MODULES)
+def test_an_image_leaves_out_no_package_its_processes_import(target: str) -> None:
+    """Modules that are imported late, and what the packages themselves import, count as well."""
+    graph, held = imports(), copied(target)
+    reached = {name for module in ENTRY_MODULES[target] for name in graph.find_upstream_modules(module) | {module}}
+    modules = sorted(name for name in reached if is_covered(path_of(name), held))
+    services = [f"tradingflow.{name}" for name in ("account_manager", "monitor", "py_worker")]
+    absent = [name for name in services if not is_covered(path_of(name), held)]
+    lists = [",".join(names) for names in (left_out()[target], modules, absent)]
+    command = [sys.executable, "-c", IMPORT_WITHOUT, *lists]
+    done = subprocess.run(command, check=False, cwd=PYTHON, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    external = grimp.build_graph("tradingflow", include_external_packages=True)
+    named = {package for module in modules for package in external.find_modules_directly_imported_by(module)}
+    assert named & left_out()[target] == set()
 
 
 def test_the_worker_image_holds_no_code_of_the_account_services() -> None:
