@@ -93,8 +93,9 @@ class _Maker:
         self._inside("rabbitmq", "rabbitmqctl", "set_vm_memory_high_watermark", share)
 
     def _flush_redis(self) -> None:
-        password = self._deployed.settings["REDIS_PASSWORD"]
-        self._inside("redis", "redis-cli", "--no-auth-warning", "-a", password, "FLUSHALL")
+        settings = self._deployed.settings
+        access = ("-p", settings["REDIS_PORT"], "--no-auth-warning", "-a", settings["REDIS_PASSWORD"])
+        self._inside("redis", "redis-cli", *access, "FLUSHALL")
 
     def _fill_log_folder(self) -> None:
         with (self._deployed.home / "logs" / "filler").open("wb") as filler:
