@@ -24,7 +24,7 @@ from tradingflow.py_worker.backtest.tape import Tape, TapeClock
 from tradingflow.py_worker.backtest.timeline import Timeline
 from tradingflow.py_worker.backtest.times import fire_times
 from tradingflow.py_worker.backtest.valuation import Curve, equity_curve
-from tradingflow.py_worker.backtest.world import Run, World
+from tradingflow.py_worker.backtest.world import Run, Trading, World
 from tradingflow.py_worker.engine.graph import Graph, build_graph
 from tradingflow.py_worker.kit import node_types
 from tradingflow.py_worker.kit.intervals import interval_name
@@ -68,14 +68,26 @@ def backtest(
     Raises InvalidInput when flow, data and spec do not fit together.
     """
     laid = lay_out(flow.graph, series, pools, spec)
+    return backtest_laid(flow, laid, spec, outside=outside, batch=batch, progress=progress)
+
+
+def backtest_laid(
+    flow: TestedFlow,
+    laid: Laid,
+    spec: BacktestSpec,
+    *,
+    outside: Outside | None = None,
+    batch: bool = True,
+    progress: Progress | None = None,
+) -> BacktestResult:
+    """`backtest` of data that `lay_out` has laid out already."""
     clock = TapeClock(0)
     tape = Tape(laid.series, clock)
     main, markets = tape.finest(laid.markets[0].symbol), laid.markets
     times = fire_times(main, spec.cycle_interval, spec.start, spec.end)
     initial = _initial_balances(spec, markets[0])
     vault = SimulatedVault(_vault_of(flow.graph), markets[0].chain_id, vault_policy(spec.policy, markets), initial)
-    trading = PoolTrading(pools) if pools else CandleTrading()
-    world = World(tape, clock, markets, laid.model, vault, Run(flow.flow_pk, flow.version), trading)
+    world = World(tape, clock, markets, laid.model, vault, Run(flow.flow_pk, flow.version), laid.trading)
     timeline = Driver(flow, world, outside or Outside(), times, batch=batch, progress=progress).run()
     curve = equity_curve(world, initial, times)
     return BacktestResult(
@@ -97,6 +109,7 @@ class Laid:
     markets: tuple[Market, ...]
     series: Sequence[Candles]
     model: FillModel
+    trading: Trading
 
 
 def lay_out(graph: Graph, series: Sequence[Candles], pools: Sequence[RecordedPool], spec: BacktestSpec) -> Laid:
@@ -105,14 +118,14 @@ def lay_out(graph: Graph, series: Sequence[Candles], pools: Sequence[RecordedPoo
     if not pools:
         if not (markets := find_markets(graph, spec.markets, symbols)):
             raise InvalidInput("no_candles", "a backtest needs the candles of one symbol at least")
-        return Laid(markets, series, spec.fill_model)
+        return Laid(markets, series, spec.fill_model, CandleTrading())
     model = require_plain_fills(spec.fill_model)
     names = [pool.symbol for pool in pools]
     markets = find_markets(graph, pool_markets(pools, spec.markets), [*symbols, *names])
     if twice := {plain_symbol(name) for name in names} & {plain_symbol(symbol) for symbol in symbols}:
         raise InvalidInput("series_twice", f"{twice.pop()} is the symbol of a pool and of candles; rename one")
     made = [pool_candles(pool, market) for pool, market in zip(pools, markets, strict=True)]
-    return Laid(markets, [*series, *made], model)
+    return Laid(markets, [*series, *made], model, PoolTrading(pools))
 
 
 def _vault_of(graph: Graph) -> str:

@@ -25,7 +25,7 @@ from tradingflow.py_worker.backtest.code_runner import code_sandbox
 from tradingflow.py_worker.backtest.context import Outside
 from tradingflow.py_worker.backtest.report import html_report
 from tradingflow.py_worker.backtest.result import BacktestResult
-from tradingflow.py_worker.backtest.run import backtest
+from tradingflow.py_worker.backtest.run import backtest_laid
 from tradingflow.py_worker.backtests.plan import Plan, make_plan
 from tradingflow.py_worker.sandbox.runner import SandboxPlan
 
@@ -69,7 +69,7 @@ def _run(plan: Plan, sandbox: SandboxPlan) -> BacktestResult:
     has_code = any(node.type == "code_node" for node in plan.flow.graph.nodes)
     with code_sandbox(sandbox) if has_code else nullcontext() as code:
         outside = Outside() if code is None else Outside(code=code)
-        return backtest(plan.flow, plan.series, plan.spec, pools=plan.pools, outside=outside, progress=_tell)
+        return backtest_laid(plan.flow, plan.laid, plan.spec, outside=outside, progress=_tell)
 
 
 def _tell(done: int, total: int) -> None:

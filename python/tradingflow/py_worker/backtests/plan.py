@@ -13,7 +13,7 @@ from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.driver import TestedFlow
 from tradingflow.py_worker.backtest.pool_trading import RecordedPool
 from tradingflow.py_worker.backtest.requests import read_spec
-from tradingflow.py_worker.backtest.run import flow_under_test, lay_out
+from tradingflow.py_worker.backtest.run import Laid, flow_under_test, lay_out
 from tradingflow.py_worker.backtest.spec import BacktestSpec
 from tradingflow.py_worker.backtest.tape import Tape, TapeClock
 from tradingflow.py_worker.backtest.times import fire_times
@@ -29,8 +29,7 @@ class Plan:
     """A backtest that can run, and how many cycles it has."""
 
     flow: TestedFlow
-    series: Sequence[Candles]
-    pools: Sequence[RecordedPool]
+    laid: Laid
     spec: BacktestSpec
     cycles: int
 
@@ -54,7 +53,7 @@ def make_plan(request: dict[str, Any], files: Sequence[str]) -> Plan:
         raise InvalidInput("too_many_candles", f"a backtest has at most {MAX_CANDLES:,} candles; these are {candles:,}")
     main = Tape(laid.series, TapeClock(0)).finest(laid.markets[0].symbol)
     cycles = len(fire_times(main, spec.cycle_interval, spec.start, spec.end, most=MAX_CYCLES))
-    return Plan(flow, series, pools, spec, cycles)
+    return Plan(flow, laid, spec, cycles)
 
 
 def _series(named: dict[str, Any], text: str) -> Candles:
