@@ -38,6 +38,11 @@ def price_from_reserves(reserve0: int, reserve1: int, decimals0: int, decimals1:
         return _shown(Decimal(reserve1) / Decimal(reserve0) * Decimal(10) ** (decimals0 - decimals1))
 
 
+def default_base(token0: str, token1: str, quote_token: str | None) -> str:
+    """The token a pool's price is of where nobody says which: not the chain's quote token, else token0."""
+    return token1 if token0 == quote_token else token0
+
+
 def invert(price: Decimal) -> Decimal:
     with localcontext() as context:
         context.prec = WORKING_DIGITS

@@ -113,7 +113,7 @@ class UniswapReader:
 
     async def pool_of(self, router: str, hop: SwapPath) -> str:
         """The pool in which a router swaps the two tokens of a hop. Raises Refused when it has none."""
-        factory = str(await self._ask("UniswapV2Router02", router, "factory", "not_a_router"))
+        factory = await self._factory(router)
         if hop.is_v2:
             return await self._pair(factory, *hop.tokens)
         pool = str(await self._client.call("UniswapV3Factory", factory, "getPool", *hop.tokens, hop.fees[0]))
@@ -132,7 +132,7 @@ class UniswapReader:
         return int(answer[0])
 
     async def _quote_v2(self, path: SwapPath, amount_in: int, block: BlockIdentifier, router: str | None) -> int:
-        factory = await self._v2_factory(router or self._client.settings.router_for(is_v2=True))
+        factory = await self._factory(router or self._client.settings.router_for(is_v2=True))
         amount = amount_in
         for token_in, token_out in zip(path.tokens, path.tokens[1:], strict=False):
             pair = await self._pair(factory, token_in, token_out)
@@ -141,7 +141,8 @@ class UniswapReader:
             amount = v2_amount_out(amount, *((reserve0, reserve1) if forward else (reserve1, reserve0)))
         return amount
 
-    async def _v2_factory(self, router: str | None) -> str:
+    async def _factory(self, router: str | None) -> str:
+        """V2 and V3 routers alike say whose pools they trade in."""
         if router is None:
             raise Refused("no_router", f"chain {self._client.chain_id} has no swap router configured")
         return str(await self._ask("UniswapV2Router02", router, "factory", "not_a_router"))

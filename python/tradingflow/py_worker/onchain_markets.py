@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.pool_math import rate
+from tradingflow.chain.pool_math import default_base, rate
 from tradingflow.chain.swap_path import decode_path
 from tradingflow.chain.uniswap import Pool, UniswapReader
 from tradingflow.core.errors import InvalidInput
@@ -70,15 +70,16 @@ class OnChainMarkets:
     def _as_price(
         self, pool: Pool, token1_per_token0: Decimal, base_token: str | None, chain_id: int, block: int
     ) -> PoolPrice:
-        base = parse_address(base_token) if base_token else self._default_base(pool, chain_id)
+        base = (
+            parse_address(base_token)
+            if base_token
+            else default_base(pool.token0, pool.token1, self.quote_token(chain_id))
+        )
         quote = pool.other(base)
         decimals = {pool.token0: pool.decimals0, pool.token1: pool.decimals1}
         price = pool.oriented(token1_per_token0, base)
         tokens = (TokenInfo(base, decimals[base]), TokenInfo(quote, decimals[quote]))
         return PoolPrice(chain_id, pool.address, *tokens, price, pool.fee, block, pool.kind)
-
-    def _default_base(self, pool: Pool, chain_id: int) -> str:
-        return pool.token1 if pool.token0 == self.quote_token(chain_id) else pool.token0
 
     def _client(self, chain_id: int) -> ChainClient:
         return _of_chain(self._clients, chain_id)

@@ -126,7 +126,7 @@ async def test_a_v3_pool_is_rebuilt_from_its_events(
     found = read_history(await pool_history(sessions, chain, market.pool.address, start, end))
     assert found.pool == await read_pool(chain, market.pool.address, begun)
     assert ends_as(found) == await read_pool(chain, market.pool.address)
-    half = read_history(await pool_history(sessions, chain, market.pool.address, end, end + timedelta(0)))
+    half = read_history(await pool_history(sessions, chain, market.pool.address, end, end))
     assert half.pool == ends_as(found)
     assert half.blocks == []
 

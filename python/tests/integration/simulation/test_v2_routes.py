@@ -61,6 +61,15 @@ async def traded(world: World, node: dict[str, Any], mode: str) -> Any:
     return tasks_by_node(cycle)["swap"]["outputs"]["trade_receipt"]
 
 
+async def blocking(world: World, node: dict[str, Any]) -> list[Any]:
+    """What keeps a live flow of that node alone from starting."""
+    async with executing(world, executor_settings(world)):
+        flow = {"flow_id": NAME, "cycle_interval": 0, "flow_json": {"nodes": [node], "edges": []}, "mode": "live"}
+        await world.client.ok("PUT", f"/flows/{NAME}", flow)
+        report = await world.client.ok("POST", f"/flows/{NAME}/preflight")
+    return [finding for finding in report["findings"] if finding["blocks"]]
+
+
 @pytest.mark.parametrize("by", ["swap_node", "buy_node"])
 async def test_a_live_node_trades_through_the_v2_router_it_names_and_its_shadow_agrees(
     world: World, exchange: V2Exchange, by: str
@@ -98,11 +107,8 @@ async def test_preflight_blocks_a_router_that_does_not_go_with_the_route(
 ) -> None:
     named = {"v2": exchange.router, "stranger": world.market.weth, None: None}[router]
     node = swap(world, route=route, router=named)
-    async with executing(world, executor_settings(world)):
-        flow = {"flow_id": NAME, "cycle_interval": 0, "flow_json": {"nodes": [node], "edges": []}, "mode": "live"}
-        await world.client.ok("PUT", f"/flows/{NAME}", flow)
-        report = await world.client.ok("POST", f"/flows/{NAME}/preflight")
-    assert {finding["code"] for finding in report["findings"] if finding["blocks"]} == codes
+    found = await blocking(world, node)
+    assert {finding["code"] for finding in found} == codes
     assert (await world.client.post(f"/flows/{NAME}/start")).status_code == 409
 
 
@@ -111,11 +117,8 @@ async def test_preflight_blocks_a_pair_that_the_router_does_not_trade_in(world: 
     async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
         other = await open_v2_exchange(vaults.deployer, world.market, base=Decimal(50))
     node = over_pair(world, V2Exchange(exchange.router, other.pair))
-    async with executing(world, executor_settings(world)):
-        flow = {"flow_id": NAME, "cycle_interval": 0, "flow_json": {"nodes": [node], "edges": []}, "mode": "live"}
-        await world.client.ok("PUT", f"/flows/{NAME}", flow)
-        report = await world.client.ok("POST", f"/flows/{NAME}/preflight")
-    (finding,) = (finding for finding in report["findings"] if finding["blocks"])
+    found = await blocking(world, node)
+    (finding,) = found
     assert finding["code"] == "pool_of_another_exchange"
     assert exchange.pair in finding["detail"]
     assert other.pair in finding["detail"]

@@ -11,8 +11,9 @@ from tradingflow.chain.amm.pool import Pool
 from tradingflow.core.errors import InvalidInput, Refused
 from tradingflow.py_worker.backtest.candles import Candles
 from tradingflow.py_worker.backtest.markets import Market
-from tradingflow.py_worker.backtest.pool_trading import RecordedPool, price_in
+from tradingflow.py_worker.backtest.pool_trading import RecordedPool
 from tradingflow.py_worker.simulation.pool_history import PoolEvent, PoolHistory
+from tradingflow.py_worker.simulation.pool_markets import price_seen_from
 from tradingflow.py_worker.simulation.pool_replay import recorded
 
 MAX_CANDLES = 1_000_000
@@ -33,7 +34,7 @@ def pool_candles(pool: RecordedPool, market: Market) -> Candles:
     if count > MAX_CANDLES:
         raise InvalidInput("too_many_candles", f"{count:,} candles of {market.symbol}; at most {MAX_CANDLES:,}")
     try:
-        last = float(price_in(history.pool, market))
+        last = float(price_seen_from(history.pool, market.base, market.quote))
     except Refused as error:
         raise InvalidInput(
             "no_price_yet", f"the pool of {market.symbol} had no price when its history begins"
@@ -73,7 +74,7 @@ def _told(history: PoolHistory, market: Market) -> Iterator[tuple[int, float, fl
             pool = recorded(pool, event)
             volume = _volume(event, BASE_AMOUNTS[0 if base_is_0 else 1], market.base.decimals)
             try:
-                yield block.timestamp * 1000, float(price_in(pool, market)), volume
+                yield block.timestamp * 1000, float(price_seen_from(pool, market.base, market.quote)), volume
             except Refused:
                 continue  # emptied: the last price stands
 

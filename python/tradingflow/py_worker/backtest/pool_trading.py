@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tradingflow.chain.amm.pool import Pool
-from tradingflow.chain.pool_math import invert
-from tradingflow.core.errors import InvalidInput, NotFound
+from tradingflow.chain.amm.pool import FEE_DENOMINATOR
+from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
+from tradingflow.core.money import BPS
 from tradingflow.py_worker.backtest.candle_venue import Bar, Hop
 from tradingflow.py_worker.backtest.candles import Floats, Times
 from tradingflow.py_worker.backtest.markets import Market
@@ -17,11 +17,9 @@ from tradingflow.py_worker.backtest.spec import FillModel, MarketSpec
 from tradingflow.py_worker.backtest.tape import Cursor
 from tradingflow.py_worker.backtest.world import Fills, Markets, World
 from tradingflow.py_worker.simulation.pool_history import PoolBlock, PoolHistory
-from tradingflow.py_worker.simulation.pool_markets import PoolMarkets
+from tradingflow.py_worker.simulation.pool_markets import PoolMarkets, price_seen_from
 from tradingflow.py_worker.simulation.pool_replay import PoolReplay
-from tradingflow.py_worker.simulation.venue import Accept, Fill, Leg, PoolKey, PoolVenue, accept_any
-
-FEE_UNITS_A_BPS = 100
+from tradingflow.py_worker.simulation.venue import Leg, PoolKey, PoolVenue
 
 
 @dataclass(frozen=True)
@@ -124,32 +122,21 @@ class HistoryVenue(PoolVenue):
     def __init__(self, priced: Sequence[tuple[Market, Cursor]], histories: Mapping[str, PoolHistory]) -> None:
         super().__init__({history.key: history.pool for history in histories.values()})
         self._priced = {histories[market.pool].key: (market, cursor) for market, cursor in priced}
-        self.filled: Sequence[Hop] = ()
+
+    @property
+    def filled(self) -> Sequence[Hop]:
+        return [self._hop(leg) for leg in self.swapped]
 
     def cursors(self, path: bytes) -> list[Cursor]:
         """None: trades fill at once."""
         return []
 
-    def swap(self, path: bytes, amount_in: int, accept: Accept = accept_any) -> Fill:
-        legs = self.legs(path, amount_in)
-        fill = super().swap(path, amount_in, accept)
-        self.filled = [self._hop(leg) for leg in legs]
-        return fill
-
     def _hop(self, leg: Leg) -> Hop:
         market, cursor = self._priced[leg.key]
-        bar = Bar(cursor.closed() - 1, price_in(leg.before, market), 0.0)
+        bar = Bar(cursor.closed() - 1, price_seen_from(leg.before, market.base, market.quote), 0.0)
         sells_base = leg.token_in == market.base.address
-        fee_bps = Decimal(leg.before.fee) / FEE_UNITS_A_BPS
+        fee_bps = Decimal(leg.before.fee) * BPS / FEE_DENOMINATOR
         return Hop(market, sells_base, leg.swapped.amount_in, leg.swapped.amount_out, bar, fee_bps)
-
-
-def price_in(pool: Pool, market: Market) -> Decimal:
-    """Whole quote tokens for one whole base token."""
-    base, quote = market.base, market.quote
-    if base.address == pool.token0:
-        return pool.spot_price(base.decimals, quote.decimals)
-    return invert(pool.spot_price(quote.decimals, base.decimals))
 
 
 class HistoryMarkets(PoolMarkets):
@@ -162,10 +149,7 @@ class HistoryMarkets(PoolMarkets):
         super().__init__(world.vault.chain_id, world.executor, keys, decimals, quote)
 
     def pool_tokens(self, pool: str, base_token: str | None) -> tuple[str, str]:
-        address = parse_address(pool)
-        if address not in self.keys:
-            raise NotFound("pool", pool)
-        return self.sides(self._venue.pool(self.keys[address]), base_token)
+        return self.sides(self.found(pool), base_token)
 
     def closes(self, pool: str, base_token: str | None, times: Times) -> Floats | None:
         return None

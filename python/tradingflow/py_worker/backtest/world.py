@@ -165,7 +165,7 @@ class Markets(MarketData, Protocol):
     """What nodes ask of the markets, and what of it is known for all times at once."""
 
     def pool_tokens(self, pool: str, base_token: str | None) -> tuple[str, str]:
-        """Base and quote token as `pool_price` orients them. Raises NotFound."""
+        """Base and quote token as `pool_price` orients them. Raises as it does."""
         ...
 
     def closes(self, pool: str, base_token: str | None, times: Times) -> Floats | None:

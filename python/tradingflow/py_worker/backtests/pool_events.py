@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.chain.amm.concentrated import ConcentratedPool, TickLiquidity
 from tradingflow.chain.amm.constant_product import ConstantProductPool
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.pool_math import default_base
 from tradingflow.chain.uniswap import Pool, UniswapReader
 from tradingflow.core.errors import InvalidInput
 from tradingflow.db.engine import SessionFactory
@@ -71,7 +72,7 @@ async def pool_history(
         chosen = stored.where(ContractEvent.block_time > start, ContractEvent.block_time <= end)
         await _require_few(session, chosen)
         logs = [Log(*row) for row in await session.execute(chosen)]
-    base = pool.token1 if pool.token0 == client.settings.quote_token else pool.token0
+    base = default_base(pool.token0, pool.token1, client.settings.quote_token)
     start_ms, end_ms = (round(moment.timestamp() * 1000) for moment in (start, end))
 
     def written() -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from decimal import Decimal
+from typing import Literal, cast
 
 from tradingflow.chain.amm.pool import Pool
-from tradingflow.chain.pool_math import invert, rate
+from tradingflow.chain.pool_math import default_base, invert, rate
 from tradingflow.chain.swap_path import decode_path
 from tradingflow.core.errors import InvalidInput, Refused
 from tradingflow.core.evm import parse_address
@@ -33,28 +34,23 @@ class PoolMarkets:
         return TokenInfo(token, self.decimals[token])
 
     async def pool_price(self, chain_id: int, pool: str, base_token: str | None = None) -> PoolPrice:
+        address, found = parse_address(pool), self.found(pool)
+        sides = self.sides(found, base_token)
+        base, quote = [await self.token(chain_id, token) for token in sides]
+        price = price_seen_from(found, base, quote)
+        kind: Literal["v2", "v3"] = "v2" if self.keys[address][2] is None else "v3"
+        return PoolPrice(chain_id, address, base, quote, price, found.fee, self._chain.block_number, kind)
+
+    def found(self, pool: str) -> Pool:
+        """The pool at an address, as it stands. Raises Refused("not_a_pool")."""
         address = parse_address(pool)
         if address not in self.keys:
-            raise Refused("not_a_pool", f"{address} on chain {chain_id} is no pool of this history")
-        key = self.keys[address]
-        found = self._venue.pool(key)
-        base, other = self.sides(found, base_token)
-        price = found.spot_price(self.decimals[found.token0], self.decimals[found.token1])
-        return PoolPrice(
-            chain_id,
-            address,
-            await self.token(chain_id, base),
-            await self.token(chain_id, other),
-            price if base == found.token0 else invert(price),
-            found.fee,
-            self._chain.block_number,
-            "v2" if key[2] is None else "v3",
-        )
+            raise Refused("not_a_pool", f"{address} on chain {self.chain_id} is no pool of this history")
+        return self._venue.pool(self.keys[address])
 
     def sides(self, pool: Pool, base_token: str | None) -> tuple[str, str]:
         """Base and quote token of a pool. Raises InvalidInput as live for a token it does not hold."""
-        default = pool.token1 if pool.token0 == self.quote_address else pool.token0
-        base = parse_address(base_token) if base_token else default
+        base = parse_address(base_token) if base_token else default_base(pool.token0, pool.token1, self.quote_address)
         if base not in (pool.token0, pool.token1):
             raise InvalidInput("token_not_in_pool", f"the pool holds {pool.token0} and {pool.token1} only, not {base}")
         return base, pool.token1 if base == pool.token0 else pool.token0
@@ -88,3 +84,10 @@ class PoolMarkets:
     @property
     def _venue(self) -> PoolVenue:
         return cast("PoolVenue", self._chain.venue)
+
+
+def price_seen_from(pool: Pool, base: TokenInfo, quote: TokenInfo) -> Decimal:
+    """Whole quote tokens for one whole base token; the two are the pool's, either way round."""
+    if base.address == pool.token0:
+        return pool.spot_price(base.decimals, quote.decimals)
+    return invert(pool.spot_price(quote.decimals, base.decimals))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -58,6 +58,8 @@ class PoolVenue:
 
     def __init__(self, pools: Mapping[PoolKey, Pool]) -> None:
         self._pools = dict(pools)
+        self.swapped: Sequence[Leg] = ()
+        """The legs of the last swap."""
 
     @property
     def pools(self) -> Mapping[PoolKey, Pool]:
@@ -107,6 +109,7 @@ class PoolVenue:
         fill = Fill(legs[0].swapped.amount_in, legs[-1].swapped.amount_out)
         accept(fill)
         self._pools.update({leg.key: leg.swapped.pool for leg in legs})
+        self.swapped = legs
         return fill
 
 
