@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import aiohttp
-from eth_typing import ChecksumAddress, HexStr
+from eth_typing import BlockNumber, ChecksumAddress, HexStr
 from hexbytes import HexBytes
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
 from web3.types import BlockIdentifier, FilterParams, LogReceipt, TxParams
@@ -32,6 +32,14 @@ class Receipt:
     gas_used: int
     effective_gas_price: int
     logs: tuple[LogReceipt, ...]
+
+
+@dataclass(frozen=True)
+class BlockHead:
+    """A block's height, and the time it claims."""
+
+    number: BlockNumber
+    time: datetime
 
 
 async def send_raw(client: ChainClient, raw: bytes) -> SendOutcome:
@@ -98,10 +106,9 @@ async def head_number(client: ChainClient) -> int:
     return number
 
 
-async def head_time(client: ChainClient) -> datetime:
-    """The time the newest block claims."""
+async def newest_block(client: ChainClient) -> BlockHead:
     block = await client.guard(client.web3.eth.get_block("latest"))
-    return datetime.fromtimestamp(int(block["timestamp"]), UTC)
+    return BlockHead(BlockNumber(int(block["number"])), datetime.fromtimestamp(int(block["timestamp"]), UTC))
 
 
 async def block_hash(client: ChainClient, number: int) -> str | None:

@@ -10,7 +10,7 @@ from typing import Literal
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
-from tradingflow.chain.transactions import estimate_gas, head_time
+from tradingflow.chain.transactions import estimate_gas, newest_block
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import LONGEST_DEADLINE, Swap, TokenPolicy, VaultContract
 from tradingflow.core.errors import Refused
@@ -96,7 +96,7 @@ class Planner:
         Only on a chain that stands still is that clock too far behind; there the block to come has the present time.
         It also holds what waits in the node's pool, so it is no place to simulate a replacement.
         """
-        head = await head_time(client)
+        head = (await newest_block(client)).time
         now = max(self._relayer.clock.now(), head)
         wanted = now + timedelta(seconds=self._relayer.settings.trade_deadline_s)
         latest_allowed = head + LONGEST_DEADLINE

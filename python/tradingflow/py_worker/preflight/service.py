@@ -202,7 +202,7 @@ class Preflight:
         return gas, findings
 
     def _facts(self, trade: PlannedTrade) -> VaultFacts:
-        return VaultFacts(self._clients[trade.chain_id], parse_address(trade.vault), self._markets)
+        return VaultFacts(self._clients[trade.chain_id], parse_address(trade.vault))
 
 
 def _pool_of(graph: Graph, node_id: str) -> str | None:

@@ -11,7 +11,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.erc20 import Erc20Contract
 from tradingflow.chain.fees import current_fees
 from tradingflow.chain.swap_path import decode_path
-from tradingflow.chain.transactions import estimate_gas, head_time
+from tradingflow.chain.transactions import estimate_gas, newest_block
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import Swap, VaultContract
 from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
@@ -19,7 +19,7 @@ from tradingflow.core.errors import Refused
 from tradingflow.core.evm import parse_address
 from tradingflow.core.ids import onchain_flow_id, trade_id
 from tradingflow.core.money import minus_bps
-from tradingflow.py_worker.kit import MarketData, SwapIntent
+from tradingflow.py_worker.kit import SwapIntent
 from tradingflow.py_worker.preflight.judgement import Allowance, Finding
 
 DEADLINE = timedelta(seconds=90)
@@ -29,7 +29,7 @@ PASSING = frozenset({"cooldown_active", "balance_too_low", "per_day_cap_exceeded
 
 @dataclass(frozen=True)
 class Quoted:
-    """A trade simulated on the newest block; `findings` say why what is None could not be had."""
+    """A trade quoted and simulated on one block; `findings` say why what is None could not be had."""
 
     amount_out: int | None
     gas: int | None
@@ -39,10 +39,10 @@ class Quoted:
 class VaultFacts:
     """Reads one vault. Each method raises DependencyUnavailable when the chain does not answer."""
 
-    def __init__(self, client: ChainClient, vault: str, markets: MarketData) -> None:
+    def __init__(self, client: ChainClient, vault: str) -> None:
         self._client = client
         self._vault = VaultContract(client, vault)
-        self._markets = markets
+        self._reader = UniswapReader(client)
 
     async def cooldown_s(self) -> int:
         return await self._vault.cooldown_s()
@@ -112,7 +112,7 @@ class VaultFacts:
         if router is None or pool is None:
             return []
         try:
-            found = await UniswapReader(self._client).pool_of(router, decode_path(intent.path))
+            found = await self._reader.pool_of(router, decode_path(intent.path))
         except Refused:
             return []  # a router without such a pool is told by the quote
         if found == parse_address(pool):
@@ -121,25 +121,31 @@ class VaultFacts:
         return [Finding("pool_of_another_exchange", detail, blocks=True)]
 
     async def simulate(self, flow_pk: UUID, node_id: str, router: str, intent: SwapIntent, operator: str) -> Quoted:
-        """The trade as the executor would send it now, under a trade id no trade will ever have."""
+        """The trade as the executor would send it now, under a trade id no trade will ever have.
+
+        Both on the same block: a price that moves meanwhile says nothing about the trade.
+        """
+        block = await newest_block(self._client)
         try:
-            quote = await self._markets.quote(intent.chain_id, intent.path, intent.amount_in, router)
+            amount_out = await self._reader.quote(intent.path, intent.amount_in, block.number, router=router)
         except Refused as refusal:
             return Quoted(None, None, (Finding(refusal.code, refusal.detail, blocks=True),))
-        deadline = await head_time(self._client) + DEADLINE
+        deadline = block.time + DEADLINE
         swap = Swap(
             trade_id=trade_id(flow_pk, 0, 0, f"preflight:{node_id}"),
             flow_id=onchain_flow_id(flow_pk),
             router=router,
             path=intent.path,
             amount_in=intent.amount_in,
-            min_amount_out=minus_bps(quote.amount_out, intent.slippage_bps),
+            min_amount_out=minus_bps(amount_out, intent.slippage_bps),
             deadline=int(deadline.timestamp()),
         )
         data = self._vault.encode_swap(swap)
         try:
-            gas = await estimate_gas(self._client, sender=operator, to=self._vault.address, data=data)
+            gas = await estimate_gas(
+                self._client, sender=operator, to=self._vault.address, data=data, block=block.number
+            )
         except Refused as refusal:
             passing = refusal.code in PASSING
-            return Quoted(quote.amount_out, None, (Finding(refusal.code, refusal.detail, not passing),))
-        return Quoted(quote.amount_out, gas, ())
+            return Quoted(amount_out, None, (Finding(refusal.code, refusal.detail, not passing),))
+        return Quoted(amount_out, gas, ())
