@@ -91,7 +91,7 @@ bring_up() {
   changed=()
   for service in "${@:2}"; do
     case $service in
-      account-manager | py-worker) add_then_remove "$service" || return 1 ;;
+      account-manager | celery-worker | py-worker) add_then_remove "$service" || return 1 ;;
       *) replace "$service" || return 1 ;;
     esac
   done
@@ -103,8 +103,9 @@ replace() {
   up "$1" "$(replicas "$1")" && wait_until_healthy "$1"
 }
 
-# add_then_remove SERVICE: for what answers requests. The gateway sends them to the new containers as well as soon as
-# they are ready, and only then the old ones are told to end. If the new ones fail, the old ones never stopped.
+# add_then_remove SERVICE: for what answers requests or takes tasks, which may be many at once. Requests and tasks go to
+# the new containers as well as soon as they are ready, and only then the old ones are told to end. If the new ones
+# fail, the old ones never stopped.
 add_then_remove() {
   local service=$1 old new
   old=$(container_ids "$service")

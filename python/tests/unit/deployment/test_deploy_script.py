@@ -106,14 +106,19 @@ def test_the_tables_are_brought_up_to_date_before_any_service_is_replaced(server
     assert all(i > migrated for i, call in enumerate(calls) if " up -d" in call)
 
 
-def test_a_service_with_requests_gets_its_new_containers_before_the_old_ones_end(server: Server) -> None:
-    server.deploy("account-services", "v1")
-    server.deploy("account-services", "v2")
-    assert server.containers()["account-manager"] == ["v2"]
+@pytest.mark.parametrize(
+    ("group", "service"),
+    [("account-services", "account-manager"), ("account-services", "celery-worker"), ("worker", "py-worker")],
+)
+def test_a_service_with_requests_or_tasks_gets_its_new_containers_before_the_old_ones_end(
+    server: Server, group: str, service: str
+) -> None:
+    server.deploy(group, "v1")
+    server.deploy(group, "v2")
+    assert server.containers()[service] == ["v2"]
     calls = server.calls()
-    added = max(i for i, call in enumerate(calls) if "--scale account-manager=2 --no-recreate" in call)
-    stopped = next(i for i, call in enumerate(calls) if call.startswith("stop "))
-    assert added < stopped
+    added = next(i for i, call in enumerate(calls) if f"--scale {service}=2 --no-recreate" in call)
+    assert any(call.startswith("stop ") for call in calls[added:])
 
 
 def test_the_number_of_workers_stays_what_it_was(server: Server) -> None:
