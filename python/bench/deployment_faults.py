@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.loaded_deployment import LoadedDeployment
+from bench.shifted_clocks import ShiftedClocks
 
-SERVICES = ("account-manager", "celery-worker", "celery-beat", "monitor", "py-worker", "gateway")
+# Those that look at a clock.
+CLOCKED_SERVICES = ("account-manager", "celery-worker", "celery-beat", "monitor", "py-worker")
+SERVICES = (*CLOCKED_SERVICES, "gateway")
 DATA_SERVICES = ("postgres", "redis", "rabbitmq")
 # A log folder this small is full within moments.
 LOG_FOLDER_MB = 4
+# What a wrong time zone and summer time do to a clock that keeps local time.
+CLOCK_STEP_S = 3600
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,18 @@ class Fault:
     mend: Callable[[], None] | None = None
 
 
-def all_faults(deployed: LoadedDeployment, hold_s: float) -> list[Fault]:
+def all_faults(deployed: LoadedDeployment, clocks: ShiftedClocks, hold_s: float) -> list[Fault]:
     """Every fault of the table, the mild ones first."""
-    made = _Maker(deployed, hold_s)
+    made = _Maker(deployed, clocks, hold_s)
     killed = [made.killed(name) for name in (*SERVICES, *DATA_SERVICES)]
     stopped = [made.stopped(name) for name in (*SERVICES, *DATA_SERVICES)]
     return [*killed, *stopped, *made.others()]
 
 
 class _Maker:
-    def __init__(self, deployed: LoadedDeployment, hold_s: float) -> None:
+    def __init__(self, deployed: LoadedDeployment, clocks: ShiftedClocks, hold_s: float) -> None:
         self._deployed = deployed
+        self._clocks = clocks
         self._hold_s = hold_s
 
     def killed(self, service: str) -> Fault:
@@ -54,6 +60,11 @@ class _Maker:
             lambda: _quietly(project.run, "start", service),
         )
 
+    def clock_off(self, name: str, seconds: int) -> Fault:
+        """The clock of the services' machine steps, the data servers' does not; later it steps back."""
+        shift = self._clocks.shift
+        return Fault(name, lambda: shift(seconds), self._hold_s, lambda: shift(0))
+
     def others(self) -> list[Fault]:
         chain = self._deployed.world.chain_pid
         return [
@@ -65,6 +76,8 @@ class _Maker:
                 self._hold_s,
                 lambda: self._watermark("0.4"),
             ),
+            self.clock_off("clock_ahead", CLOCK_STEP_S),
+            self.clock_off("clock_behind", -CLOCK_STEP_S),
             Fault("redis_emptied", self._flush_redis, 1.0),
             Fault(
                 "rpc_gone",

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -22,15 +22,19 @@ TOKEN_LIFE_S = 3600
 class LoadedDeployment:
     """One compose project in a folder of its own, as on a server, with a job that has opened a vault."""
 
-    def __init__(self, opened: ExitStack, *, log_folder: Callable[[Path], None] | None = None) -> None:
+    def __init__(
+        self, opened: ExitStack, *, prepare: Callable[[Path], None] | None = None, more_files: Sequence[str] = ()
+    ) -> None:
+        """`prepare` is given the folder before anything starts; `more_files` are compose files it leaves there."""
         folder = opened.enter_context(scratch())
         self.world = World(folder, opened)
         self.settings = settings_for(self.world.deployment, self.world.relay_port, folder)
         self.settings |= {"ACCESS_TOKEN_TTL_S": str(TOKEN_LIFE_S)}
         self.home = self._home(folder)
-        self.project = Project("tradingflow-load", (DATA_FILE, SERVICES_FILE), self.settings, folder, self.home)
-        if log_folder is not None:
-            log_folder(self.home / "logs")
+        files = (DATA_FILE, *more_files, SERVICES_FILE)
+        self.project = Project("tradingflow-load", files, self.settings, folder, self.home)
+        if prepare is not None:
+            prepare(self.home)
         opened.callback(self.project.run, "down", "--remove-orphans", "--volumes")
         self.project.up()
         self.parts = parts_for(self.world, self.settings)

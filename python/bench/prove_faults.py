@@ -3,7 +3,8 @@
 For each fault: which answers a front end got while it lasted, how long after its end until flows ran and every
 container was well again. At the end nothing may be missing: every fire time led to a completed cycle, and trades
 equal the chain's. FLOWS (20), TRADING (2), RATE (5), HOLD_S (15) seconds a fault lasts, ONLY=name,name for some of
-them. Images as `make prove-deployment` builds them. Needs a Docker engine, and root for a small file system.
+them. Images as `make prove-deployment` builds them. Needs a Docker engine, libfaketime (Debian's package of that name)
+for clocks that are wrong, and root for a small file system.
 """
 
 import os
@@ -11,12 +12,14 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 
-from bench.deployment_faults import Fault, all_faults, small_log_folder, unmount
+from bench.deployment_faults import CLOCKED_SERVICES, Fault, all_faults, small_log_folder, unmount
 from bench.deployment_flows import count_cycles, failures, register_flows
 from bench.deployment_traffic import Traffic
 from bench.figure import Figures, progress
 from bench.loaded_deployment import LoadedDeployment, settle, show_trades
+from bench.shifted_clocks import COMPOSE_FILE, ShiftedClocks
 from devstack.errors import DevstackError
 
 RECOVERY_TARGET_S = 60.0
@@ -71,14 +74,20 @@ def main() -> int:
     only = set(filter(None, os.environ.get("ONLY", "").split(",")))
     figures = Figures()
     with ExitStack() as opened:
-        deployed = LoadedDeployment(opened, log_folder=small_log_folder)
-        opened.callback(unmount, deployed.home / "logs")
+        clocks = ShiftedClocks(CLOCKED_SERVICES)
+
+        def prepare(home: Path) -> None:
+            small_log_folder(home / "logs")
+            opened.callback(unmount, home / "logs")
+            clocks.install(home)
+
+        deployed = LoadedDeployment(opened, prepare=prepare, more_files=(COMPOSE_FILE,))
         register_flows(
             deployed.parts.worker, deployed.world.deployment.market, deployed.vault, count=flows, trading=trading
         )
         traffic = deployed.traffic(rate)
         traffic.start()
-        for fault in all_faults(deployed, hold_s):
+        for fault in all_faults(deployed, clocks, hold_s):
             if not only or fault.name in only:
                 suffer(fault, deployed, traffic, figures)
         until = datetime.now(UTC)

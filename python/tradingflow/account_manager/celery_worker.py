@@ -14,6 +14,7 @@ import logging
 from typing import Any
 
 from celery import Celery, signals
+from celery.schedules import schedule
 from kombu import Queue
 from pydantic import ValidationError
 
@@ -22,6 +23,7 @@ from tradingflow.account_manager.job_queue import TASK_QUEUE, TASK_QUEUE_ARGUMEN
 from tradingflow.account_manager.relayer.signers import SignerSet
 from tradingflow.account_manager.schedule import TICKS
 from tradingflow.account_manager.trade.requests import TradeRequests
+from tradingflow.core.clock import SteadyClock
 from tradingflow.core.config import ExecutorSettings, PlatformSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import configure_logging
@@ -39,11 +41,14 @@ TASK_MODULES = (
     "tradingflow.account_manager.vault.tasks",
 )
 
+# A machine whose clock is set back would otherwise start nothing until it has caught up.
+_STEADY = SteadyClock()
+
 # A tick nobody took before the next one is worth nothing.
 BEAT = {
     tick.task: {
         "task": tick.task,
-        "schedule": tick.every.total_seconds(),
+        "schedule": schedule(tick.every, nowfun=_STEADY.now),
         "options": {"expires": tick.expires_s, "ignore_result": True},
     }
     for tick in TICKS.values()

@@ -31,10 +31,10 @@ from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.account_manager.vault.deployment import VaultDeployer
 from tradingflow.chain.client import ChainClient
-from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.db.clock import DatabaseClock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
 from tradingflow.prices.book import PriceBook
@@ -55,25 +55,27 @@ class ExecutorProcess:
         self.settings = settings
         self.engine = make_engine(settings, application="celery")
         self.sessions = make_session_factory(self.engine)
+        self.clock = DatabaseClock(self.engine)
         self.chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}
         self._traces = Traces(make_provider(settings, "executor"))
         signers = SignerSet.from_settings(settings)
-        self.relayer = Relayer(self.sessions, self.chains, signers, SystemClock(), settings, traces=self._traces)
+        self.relayer = Relayer(self.sessions, self.chains, signers, self.clock, settings, traces=self._traces)
         self.trades = TradeExecutor(self.relayer)
         self.deployments = VaultDeployer(self.relayer)
         self.healer = NonceHealer(self.relayer)
         self.http = GuardedHttp(allowed=settings.outbound_allowed)
-        self.prices = PriceBook(self.chains, self.sessions, SystemClock())
+        self.prices = PriceBook(self.chains, self.sessions, self.clock)
         self.tokens = TokenRegistry(self.chains, self.prices)
         self.valuer = VaultValuer(self.chains, self.prices, self.tokens)
         self.block_pricing = BlockPricing(self.chains, self.prices, self.tokens, self.sessions)
         self.price_refresh = PriceRefresh(
-            self.prices, markets_of(settings, self.http, SystemClock()), self.sessions, SystemClock()
+            self.prices, markets_of(settings, self.http, self.clock), self.sessions, self.clock
         )
         self._registered = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
         self._thread.start()
+        self._keeping_time = asyncio.run_coroutine_threadsafe(self.clock.keep(), self._loop)
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine on the process's loop and wait; when the wait is broken off, so is the coroutine."""
@@ -137,6 +139,7 @@ class ExecutorProcess:
         self._loop.close()
 
     async def _close(self) -> None:
+        self._keeping_time.cancel()
         for client in self.chains.values():
             await client.close()
         await self.http.close()
@@ -159,6 +162,7 @@ def this_process() -> ExecutorProcess:
 def open_process() -> None:
     """Make the parts before the first task, and register the signers if the database is there."""
     process = this_process()
+    process.run(process.clock.first_look())
     try:
         process.run(process.register_signers())
     except (SQLAlchemyError, OSError) as error:

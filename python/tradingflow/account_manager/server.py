@@ -36,11 +36,12 @@ from tradingflow.account_manager.user.endpoints import router as user_router
 from tradingflow.account_manager.vault.endpoints import router as vault_router
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.access_token import TokenSigner, TokenVerifier
-from tradingflow.core.clock import Clock, SystemClock
+from tradingflow.core.clock import Clock
 from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
+from tradingflow.db.clock import database_clock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
 from tradingflow.db.reads import open_read_pool
@@ -79,7 +80,10 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await _wire(app, settings, clock or SystemClock(), stack, readiness)
+            engine = make_engine(settings, application="account_manager")
+            stack.push_async_callback(engine.dispose)
+            time = await stack.enter_async_context(database_clock(engine)) if clock is None else clock
+            await _wire(app, settings, engine, time, stack, readiness)
             yield
 
     app = make_app(
@@ -106,12 +110,11 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
 async def _wire(
     app: FastAPI,
     settings: AccountManagerSettings,
+    engine: AsyncEngine,
     clock: Clock,
     stack: AsyncExitStack,
     readiness: dict[str, Check],
 ) -> None:
-    engine = make_engine(settings, application="account_manager")
-    stack.push_async_callback(engine.dispose)
     redis = Redis.from_url(settings.redis_dsn)
     stack.push_async_callback(redis.aclose)
     broker = await stack.enter_async_context(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -15,6 +16,23 @@ class Clock(Protocol):
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+class SteadyClock:
+    """The machine's time when it was made, carried on by a counter that nobody can set.
+
+    A step of the machine's clock afterwards (a wrong time server, a mistyped `date`) does not move it.
+    """
+
+    def __init__(self) -> None:
+        self._set(datetime.now(UTC), time.monotonic())
+
+    def now(self) -> datetime:
+        return self._at + timedelta(seconds=time.monotonic() - self._counted)
+
+    def _set(self, at: datetime, counted: float) -> None:
+        """It was `at` when the counter stood at `counted` seconds."""
+        self._at, self._counted = at, counted
 
 
 class SimulatedClock:

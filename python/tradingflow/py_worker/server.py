@@ -16,11 +16,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.core.clock import Clock, SystemClock
+from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
+from tradingflow.db.clock import database_clock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
 from tradingflow.db.revocation import RevokedSessions
@@ -96,7 +97,8 @@ def create_app(
         async with AsyncExitStack() as stack:
             engine = make_engine(settings, application="py_worker", pool_size=POOL_SIZE)
             stack.push_async_callback(engine.dispose)
-            wiring = _Wiring(settings, engine, clock or SystemClock(), stack, readiness, Traces(tracer_provider))
+            time = await stack.enter_async_context(database_clock(engine)) if clock is None else clock
+            wiring = _Wiring(settings, engine, time, stack, readiness, Traces(tracer_provider))
             app.state.authenticator = authenticator or await wiring.authenticator()
             app.state.parts = await wiring.parts(node_types() if types is None else types)
             yield

@@ -8,7 +8,6 @@ from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.notification.collector import Collector
 from tradingflow.account_manager.notification.delivery import Deliverer
-from tradingflow.core.clock import SystemClock
 from tradingflow.core.logging import get_logger
 
 log = get_logger(__name__)
@@ -17,13 +16,13 @@ log = get_logger(__name__)
 @lone_task("notification.collect")
 async def collect(process: ExecutorProcess) -> None:
     """Write deliveries of what happened."""
-    await Collector(process.sessions, SystemClock()).collect()
+    await Collector(process.sessions, process.clock).collect()
 
 
 @lone_task("notification.deliver")
 async def deliver(process: ExecutorProcess) -> None:
     """Send what is due; alone, since receivers that hang shall not take all processes."""
     try:
-        await Deliverer(process.sessions, process.settings, process.http, SystemClock()).run()
+        await Deliverer(process.sessions, process.settings, process.http, process.clock).run()
     except DBAPIError as error:
         log.warning("deliveries interrupted", error=error.orig)

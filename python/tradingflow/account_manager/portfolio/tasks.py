@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.portfolio import repository
-from tradingflow.core.clock import SystemClock
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.db.models import Vault
@@ -23,7 +22,7 @@ BATCH = 200
 @lone_task("portfolio.value")
 async def value(process: ExecutorProcess) -> None:
     """Value the vaults last valued five minutes ago, the longest ago first."""
-    before = SystemClock().now() - VALUE_AGAIN_AFTER
+    before = process.clock.now() - VALUE_AGAIN_AFTER
     async with process.sessions() as session:
         due = await repository.valued_longest_ago(session, list(process.chains), before, BATCH)
     for vault in due:
@@ -35,7 +34,7 @@ async def _value_one(process: ExecutorProcess, vault: Vault) -> None:
     try:
         async with process.sessions() as session, session.begin():
             valued = await process.valuer.value(session, vault)
-            await repository.keep(session, vault.id, valued, SystemClock().now())
+            await repository.keep(session, vault.id, valued, process.clock.now())
     except TradingFlowError as error:
         log.warning("vault not valued", vault=vault.address, code=error.code, detail=error.detail)
     except DBAPIError as error:

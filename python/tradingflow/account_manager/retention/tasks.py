@@ -5,7 +5,6 @@ from __future__ import annotations
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.retention import repository
-from tradingflow.core.clock import SystemClock
 from tradingflow.core.logging import get_logger
 
 log = get_logger(__name__)
@@ -24,4 +23,4 @@ async def sweep(process: ExecutorProcess) -> None:
 
 async def _delete_some(process: ExecutorProcess) -> int:
     async with process.sessions.begin() as session:
-        return await repository.delete_some(session, SystemClock().now(), AT_ONCE)
+        return await repository.delete_some(session, process.clock.now(), AT_ONCE)

@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.token import repository
-from tradingflow.core.clock import SystemClock
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 
@@ -28,7 +27,7 @@ async def refresh(process: ExecutorProcess) -> None:
 
 async def _refresh_chain(process: ExecutorProcess, chain_id: int) -> None:
     """The edge: what fails is said here, and the next tick tries again."""
-    before = SystemClock().now() - READ_AGAIN_AFTER
+    before = process.clock.now() - READ_AGAIN_AFTER
     try:
         async with process.sessions() as session:
             due = await repository.read_longest_ago(session, chain_id, before, BATCH)
