@@ -3,8 +3,8 @@
 For each fault: which answers a front end got while it lasted, how long after its end until flows ran and every
 container was well again. At the end nothing may be missing: every fire time led to a completed cycle, and trades
 equal the chain's. FLOWS (20), TRADING (2), RATE (5), HOLD_S (15) seconds a fault lasts, ONLY=name,name for some of
-them. Images as `make prove-deployment` builds them. Needs a Docker engine, libfaketime (Debian's package of that name)
-for clocks that are wrong, and root for a small file system.
+them. Images as `make prove-deployment` builds them. Needs a Docker engine, a C compiler for clocks that are wrong, and
+root for a small file system.
 """
 
 import os
