@@ -34,6 +34,7 @@ VAULTS = int(os.environ.get("VAULTS") or 16)
 SEED = int(os.environ.get("SEED") or 1)
 LARGEST = 100
 GIVEN_BACK = 0.1
+TELL_EVERY_S = 30.0
 # Half of what all writers ask of one vault: the mean amount is LARGEST / 2.
 CAP = WRITERS * CHECKS * LARGEST // 4 // VAULTS
 POLICY = TokenPolicy(allowed=True, per_trade_cap=LARGEST, per_day_cap=CAP, spent_today=0)
@@ -77,6 +78,12 @@ async def write(sessions: SessionFactory, seed: int, ledger: Ledger, now: dateti
             ledger.taken[trade.vault_address] -= trade.amount_in
 
 
+async def tell(ledger: Ledger) -> None:
+    while True:
+        await asyncio.sleep(TELL_EVERY_S)
+        progress(f"  {ledger.granted + ledger.refused} of {WRITERS * CHECKS} checks")
+
+
 async def run() -> int:
     figures, ledger, now = Figures(), Ledger(), datetime.now(UTC)
     progress(f"seed {SEED}, {WRITERS} writers x {CHECKS} checks on {VAULTS} vaults")
@@ -84,7 +91,9 @@ async def run() -> int:
         engine = make_engine(PlatformSettings(database_url=SecretStr(url)), application="caps", pool_size=WRITERS)
         sessions = make_session_factory(engine)
         began = time.monotonic()
+        telling = asyncio.create_task(tell(ledger))
         await asyncio.gather(*(write(sessions, SEED * WRITERS + n, ledger, now) for n in range(WRITERS)))
+        telling.cancel()
         seconds = time.monotonic() - began
         async with sessions() as session:
             stored = {row.vault_address: row.spent for row in await session.scalars(select(VaultSpend))}
