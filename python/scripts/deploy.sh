@@ -60,19 +60,19 @@ container_ids() {
   "${compose[@]}" ps -q "$1"
 }
 
-# all_healthy SERVICE: the service has containers, and each reports healthy.
+# all_healthy IDS: there are containers, and each reports healthy.
 all_healthy() {
-  local ids id
-  ids=$(container_ids "$1") || return 1
-  [[ $ids ]] || return 1
-  for id in $ids; do
+  local id
+  [[ $1 ]] || return 1
+  for id in $1; do
     [[ $(docker inspect --format '{{.State.Health.Status}}' "$id") == healthy ]] || return 1
   done
 }
 
+# wait_until_healthy SERVICE IDS: of its containers only these count.
 wait_until_healthy() {
   local deadline=$((SECONDS + HEALTH_TIMEOUT_S))
-  until all_healthy "$1"; do
+  until all_healthy "$2"; do
     if ((SECONDS >= deadline)); then
       say "$1 is not healthy after $HEALTH_TIMEOUT_S s; its last lines:"
       "${compose[@]}" logs --tail 20 "$1" || true
@@ -100,7 +100,7 @@ bring_up() {
 # replace SERVICE: for what may be away for a moment, or must not run twice for long.
 replace() {
   changed+=("$1")
-  up "$1" "$(replicas "$1")" && wait_until_healthy "$1"
+  up "$1" "$(replicas "$1")" && wait_until_healthy "$1" "$(container_ids "$1")"
 }
 
 # add_then_remove SERVICE: for what answers requests or takes tasks, which may be many at once. Requests and tasks go to
@@ -115,7 +115,7 @@ add_then_remove() {
   fi
   up "$service" "$((2 * $(replicas "$service")))" --no-recreate || return 1
   new=$(container_ids "$service" | grep -vxF "$old") || return 1
-  if wait_until_healthy "$service"; then
+  if wait_until_healthy "$service" "$new"; then
     sleep "$GATEWAY_SETTLE_S"
     changed+=("$service")
     remove "$old"

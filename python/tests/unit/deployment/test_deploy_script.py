@@ -130,6 +130,16 @@ def test_the_number_of_workers_stays_what_it_was(server: Server) -> None:
 
 
 @pytest.mark.parametrize("group", ["account-services", "worker", "gateway"])
+def test_a_tag_that_has_become_sick_is_replaced(server: Server, group: str) -> None:
+    server.deploy(group, "v1")
+    for container in (server.folder / "containers").iterdir():
+        container.write_text(container.read_text().replace("v1", "sick-by-now"))
+    done = server.deploy(group, "v2")
+    assert done.returncode == 0, done.stdout
+    assert {tag for tags in server.containers().values() for tag in tags} == {"v2"}
+
+
+@pytest.mark.parametrize("group", ["account-services", "worker", "gateway"])
 def test_a_sick_tag_is_rolled_back(server: Server, group: str) -> None:
     server.deploy(group, "v1")
     before = server.containers()
