@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -41,6 +41,7 @@ from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
+from tradingflow.core.tasks import end_all
 from tradingflow.db.clock import database_clock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
@@ -188,9 +189,7 @@ async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterat
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end_all([task])
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from tradingflow.chain.rpc_pool import RpcPool
 from tradingflow.core.config import ChainSettings, MonitorSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
+from tradingflow.core.tasks import end_all
 from tradingflow.db.engine import make_engine
 from tradingflow.db.outbox import OutboxRelay
 from tradingflow.messaging.broker import Broker
@@ -139,9 +140,7 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(tasks)
 
 
 def collect_garbage_rarely() -> None:

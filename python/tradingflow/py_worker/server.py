@@ -21,6 +21,7 @@ from tradingflow.core.config import WorkerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
+from tradingflow.core.tasks import end_all
 from tradingflow.db.clock import database_clock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
@@ -63,7 +64,7 @@ from tradingflow.py_worker.retention import HistoryLimits, Retention
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
 from tradingflow.py_worker.runtime.signaller import MAX_PACKED
-from tradingflow.py_worker.runtime.worker import Worker, cancel_all, end_process_when_broken
+from tradingflow.py_worker.runtime.worker import Worker, end_process_when_broken
 from tradingflow.py_worker.sandbox.runner import Sandbox, SandboxPlan
 from tradingflow.py_worker.scheduler import Scheduler
 from tradingflow.py_worker.secret_store import SecretStore
@@ -290,7 +291,7 @@ async def _background(*parts: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await cancel_all(tasks)
+        await end_all(tasks)
 
 
 def main() -> None:

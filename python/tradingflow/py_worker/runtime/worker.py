@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.errors import TooManyRequests
 from tradingflow.core.logging import get_logger
+from tradingflow.core.tasks import end_all
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.partitions import PartitionConsumer
 from tradingflow.py_worker.engine.spec import NodeSpec
@@ -121,17 +122,17 @@ class Worker:
         try:
             yield
         finally:
-            await cancel_all([balancing])
+            await end_all([balancing])
             await self.membership.leave()
             if not await self.consumer.drain(FINISH_S):
                 log.info("handed over what was still running", nodes=self.slots.taken)
-            await cancel_all([consuming])
+            await end_all([consuming])
             try:
                 async with asyncio.timeout(DRAIN_S):
                     await self.committer.drained()
             except TimeoutError:
                 log.warning("left without committing everything; it will run again", records=len(self.committer))
-            await cancel_all(background)
+            await end_all(background)
             await self.store.close()
 
     def _load(self) -> dict[str, int]:
@@ -161,9 +162,3 @@ def end_process_when_broken(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("a part of the worker broke; the process ends", part=task.get_name(), exc_info=error)
         os._exit(70)
-
-
-async def cancel_all(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

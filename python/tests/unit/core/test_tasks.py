@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tradingflow.core import tasks
+from tradingflow.core.tasks import end_all
+
+
+async def test_a_task_that_lost_its_cancellation_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "AGAIN_S", 0.01)
+    lost = 0
+
+    async def deaf_at_first() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 3:
+                    raise
+
+    task = asyncio.create_task(deaf_at_first())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await end_all([task])
+    assert task.cancelled()
+
+
+async def test_what_ends_badly_ends_nobody_else() -> None:
+    async def breaks() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("while it put its things away")
+
+    pending = [asyncio.create_task(breaks()), asyncio.create_task(asyncio.Event().wait())]
+    await asyncio.sleep(0)
+    await end_all(pending)
+    assert all(task.done() for task in pending)
+
+
+async def test_nothing_to_end_is_no_error() -> None:
+    await end_all([])
