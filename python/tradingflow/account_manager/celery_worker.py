@@ -44,12 +44,13 @@ TASK_MODULES = (
 # A machine whose clock is set back would otherwise start nothing until it has caught up.
 _STEADY = SteadyClock()
 
-# A tick nobody took before the next one is worth nothing.
+# A tick nobody took before the next one is worth nothing. The broker lets go of it: `expires` would compare beat's
+# clock with the worker's, and drop every tick where they differ by seconds.
 BEAT = {
     tick.task: {
         "task": tick.task,
         "schedule": schedule(tick.every, nowfun=_STEADY.now),
-        "options": {"expires": tick.expires_s, "ignore_result": True},
+        "options": {"expiration": tick.expires_s, "ignore_result": True},
     }
     for tick in TICKS.values()
 }

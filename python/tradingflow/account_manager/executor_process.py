@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -79,12 +79,18 @@ class ExecutorProcess:
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine on the process's loop and wait; when the wait is broken off, so is the coroutine."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._in_time(work), self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    async def _in_time(self, work: Coroutine[Any, Any, R]) -> R:
+        """Nothing is called off or deleted by age on this machine's word; without a database nothing is done at all."""
+        if not self.clock.is_known:
+            await self.clock.try_to_look()
+        return await work
 
     async def register_signers(self) -> None:
         """Tell the other services which operators this executor signs for."""
@@ -140,6 +146,8 @@ class ExecutorProcess:
 
     async def _close(self) -> None:
         self._keeping_time.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wrap_future(self._keeping_time)
         for client in self.chains.values():
             await client.close()
         await self.http.close()
@@ -162,7 +170,7 @@ def this_process() -> ExecutorProcess:
 def open_process() -> None:
     """Make the parts before the first task, and register the signers if the database is there."""
     process = this_process()
-    process.run(process.clock.first_look())
+    process.run(process.clock.try_to_look())
     try:
         process.run(process.register_signers())
     except (SQLAlchemyError, OSError) as error:

@@ -27,7 +27,7 @@ TICKS = {
         Tick("performance.price", timedelta(seconds=20), 20, "prices blocks for profit and loss"),
         Tick("notification.collect", timedelta(seconds=1), 5, "turns stored events and ended trades into notices"),
         Tick("notification.deliver", timedelta(seconds=1), 5, "sends webhooks, Telegram messages and mails"),
-        Tick("retention.sweep", timedelta(hours=1), 600, "deletes what is past its time"),
+        Tick("retention.sweep", timedelta(hours=1), 60, "deletes what is past its time"),
         Tick("token.refresh", timedelta(minutes=1), 60, "reads tokens again that were last read a day ago"),
     )
 }

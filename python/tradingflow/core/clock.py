@@ -28,11 +28,11 @@ class SteadyClock:
         self._set(datetime.now(UTC), time.monotonic())
 
     def now(self) -> datetime:
-        return self._at + timedelta(seconds=time.monotonic() - self._counted)
+        return self._zero + timedelta(seconds=time.monotonic())
 
     def _set(self, at: datetime, counted: float) -> None:
         """It was `at` when the counter stood at `counted` seconds."""
-        self._at, self._counted = at, counted
+        self._zero = at - timedelta(seconds=counted)  # one value: threads read it
 
 
 class SimulatedClock:

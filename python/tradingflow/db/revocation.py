@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import LONGEST_ACCESS_TOKEN_S
 from tradingflow.core.logging import get_logger
+from tradingflow.db.clock import ensure_known
 from tradingflow.db.models import ApiKey, AuthSession
 
 log = get_logger(__name__)
@@ -94,6 +95,7 @@ class RevokedSessions:
         raise ConnectionError("the listening connection is gone")
 
     async def _read_ended(self) -> None:
+        await ensure_known(self._clock)
         since = self._clock.now() - REMEMBERED
         async with self._engine.connect() as connection:
             for table in (AuthSession, ApiKey):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
@@ -106,7 +106,7 @@ class ChainStore:
         async with self._engine.begin() as connection:
             cursor = {"chain_id": self._chain_id, "next_block": start_block, "next_final_block": start_block}
             await connection.execute(
-                upsert(ChainCursor).values(**cursor, updated_at=datetime.now(UTC)).on_conflict_do_nothing()
+                upsert(ChainCursor).values(**cursor, updated_at=func.clock_timestamp()).on_conflict_do_nothing()
             )
             await self._insert_contracts(connection, configured, adopted=False)
 
@@ -207,7 +207,7 @@ class ChainStore:
                 ChainCursor.next_block == expected,
                 ChainCursor.halted_reason.is_(None),
             )
-            .values(next_block=next_block, updated_at=datetime.now(UTC))
+            .values(next_block=next_block, updated_at=func.clock_timestamp())
         )
         if moved.rowcount != 1:
             raise CursorMoved(self._chain_id)
@@ -417,7 +417,7 @@ class ChainStore:
 
     async def _set_cursor(self, connection: AsyncConnection, **values: int | str | None) -> None:
         changed = update(ChainCursor).where(ChainCursor.chain_id == self._chain_id)
-        await connection.execute(changed.values(**values, updated_at=datetime.now(UTC)))
+        await connection.execute(changed.values(**values, updated_at=func.clock_timestamp()))
 
     async def add_contracts(self, connection: AsyncConnection, contracts: Sequence[Contract]) -> None:
         """Have contracts taken up by the follower at its next round, those monitored already left as they are."""

@@ -31,6 +31,7 @@ from tradingflow.operation.data_services import DATA_SERVICES, addresses
 from tradingflow.operation.finding import Finding, State, fail, judge, ok, warn
 from tradingflow.operation.judgements import (
     IDLE_MONITOR_S,
+    MOST_SKEW_S,
     disk_findings,
     queue_findings,
     settings_findings,
@@ -153,7 +154,7 @@ async def _chain(chain: ChainSettings, settings: PlatformSettings) -> list[Findi
             judge(
                 check,
                 f"{chain.name} at block {block['number']}, {age_s:.0f} s old",
-                well=age_s < IDLE_MONITOR_S,
+                well=-MOST_SKEW_S <= age_s < IDLE_MONITOR_S,
                 fix="the node is behind, the chain has stopped, or this machine's clock is wrong",
                 otherwise=State.WARN,
             )

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.logging import get_logger
+from tradingflow.db.clock import ensure_known
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Flow
 
@@ -64,6 +65,7 @@ class Retention:
         """Sweep once a period until cancelled."""
         while True:
             try:
+                await ensure_known(self._clock)
                 await self.sweep()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("old history is let go of later", error=error)

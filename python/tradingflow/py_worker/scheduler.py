@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.logging import get_logger
+from tradingflow.db.clock import ensure_known
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, Flow, Schedule, TriggerEvent
 from tradingflow.py_worker.control import terminate_open_cycles
@@ -87,6 +88,7 @@ class Scheduler:
         """Fire until cancelled."""
         while True:
             try:
+                await ensure_known(self._clock)
                 while await self.tick() == BATCH:
                     pass
                 while await self.serve_events():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +14,7 @@ from tradingflow.account_manager.celery_worker import app as celery
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.server import create_app
 from tradingflow.core.config import AccountManagerSettings, ExecutorSettings
+from tradingflow.db.clock import DatabaseClock
 
 WITHIN_S = 30
 
@@ -38,6 +40,26 @@ async def test_what_trades_and_what_deletes_by_age_goes_by_the_database(
         assert is_now(process.relayer.clock.now())
     finally:
         await asyncio.to_thread(process.close)
+
+
+async def test_a_process_whose_first_look_was_in_vain_looks_again_before_it_works(
+    settings: AccountManagerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_ahead(monkeypatch)
+    monkeypatch.setattr(DatabaseClock, "keep", lambda _: asyncio.sleep(WITHIN_S))
+    process = ExecutorProcess(ExecutorSettings(database_url=SecretStr(settings.database_dsn), chains=settings.chains))
+
+    async def work() -> datetime:
+        return process.clock.now()
+
+    try:
+        assert is_now(await asyncio.to_thread(lambda: process.run(work())))
+    finally:
+        await asyncio.to_thread(process.close)
+
+
+def test_no_tick_is_judged_by_two_machines_clocks() -> None:
+    assert all("expires" not in entry["options"] for entry in celery.conf.beat_schedule.values())
 
 
 def test_beat_counts_on_when_the_clock_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from tests.integration.wrong_clock import step_ahead
 from tradingflow.core.clock import SteadyClock
 from tradingflow.db import clock as db_clock
-from tradingflow.db.clock import DatabaseClock, database_clock
+from tradingflow.db.clock import DatabaseClock, database_clock, ensure_known
 
 NEAR = timedelta(seconds=1)
 
@@ -59,6 +59,27 @@ async def test_a_look_that_took_long_is_not_believed(engine: AsyncEngine, monkey
     clock._set(before + timedelta(days=1), time.monotonic())
     await clock.look()
     assert clock.now() - before > timedelta(hours=23)
+
+
+async def test_the_first_look_is_believed_however_long_it_took(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db_clock, "LONGEST_LOOK_S", -1.0)
+    step_ahead(monkeypatch)
+    clock = DatabaseClock(engine)
+    await ensure_known(clock)
+    assert abs(clock.now() - await database_time(engine)) < NEAR
+
+
+async def test_what_must_know_the_time_is_told_when_nobody_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = DatabaseClock(create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:9/none"))
+    with pytest.raises(OSError, match=r"refused|failed"):
+        await ensure_known(clock)
+
+
+async def test_a_look_that_is_never_answered_is_given_up(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_clock, "LOOK_TIMEOUT_S", 0.0)
+    assert not await DatabaseClock(engine).try_to_look()
 
 
 async def test_without_a_database_it_is_the_machines_time_until_one_answers(

@@ -15,8 +15,10 @@ import pytest
 from sqlalchemy import event, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.integration.wrong_clock import step_ahead
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.db import revocation
+from tradingflow.db.clock import DatabaseClock
 from tradingflow.db.engine import SessionFactory, make_session_factory
 from tradingflow.db.models import AuthSession, User
 from tradingflow.db.revocation import REMEMBERED, RevokedSessions
@@ -122,6 +124,16 @@ async def test_who_does_not_follow_asks_the_database(engine: AsyncEngine, clock:
     assert not await deaf.contains(living)
     await end(engine, clock, living)
     assert await deaf.contains(living)
+
+
+async def test_a_machine_a_day_ahead_still_knows_what_ended_just_now(
+    engine: AsyncEngine, clock: SimulatedClock, living: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await end(engine, clock, living)
+    step_ahead(monkeypatch)
+    known = RevokedSessions(engine, DatabaseClock(engine))
+    await known._read_ended()
+    assert living in known._ended
 
 
 async def cut_off(sessions: SessionFactory) -> None:

@@ -17,10 +17,11 @@ from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.transactions import head_number
 from tradingflow.chain.vault import ExecutedTrade, VaultContract
-from tradingflow.core.clock import Clock, SystemClock
+from tradingflow.core.clock import Clock
 from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
 from tradingflow.core.evm import parse_hash32
+from tradingflow.db.clock import DatabaseClock
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
 from tradingflow.db.models import Trade, Transaction, Vault
 from tradingflow.tracing.traces import NO_TRACES, Traces
@@ -130,11 +131,13 @@ def _chain_says(executed: ExecutedTrade | None) -> str:
 
 @asynccontextmanager
 async def open_desk(settings: PlatformSettings) -> AsyncIterator[TradeDesk]:
-    """A desk with connections of its own."""
+    """A desk with connections of its own. Raises SQLAlchemyError or OSError when the database is away."""
     engine = make_engine(settings, application="trades-cli", pool_size=2)
     chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}
     try:
-        yield TradeDesk(settings, make_session_factory(engine), chains, SystemClock())
+        clock = DatabaseClock(engine)
+        await clock.look()
+        yield TradeDesk(settings, make_session_factory(engine), chains, clock)
     finally:
         for client in chains.values():
             await client.close()

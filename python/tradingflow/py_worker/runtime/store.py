@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -66,7 +66,7 @@ WITH ended AS MATERIALIZED (
     WHERE t.nodes = (SELECT count(*) FROM node_tasks n
                      WHERE n.flow_pk = t.flow_pk AND n.cycle = t.cycle AND n.status NOT IN ('pending', 'running'))
 )
-UPDATE cycles c SET status = ended.ending, finished_at = $5
+UPDATE cycles c SET status = ended.ending, finished_at = clock_timestamp()
 FROM ended
 WHERE c.flow_pk = ended.flow_pk AND c.cycle = ended.cycle AND coalesce(c.status, '') = 'running'
 RETURNING c.flow_pk, c.cycle
@@ -74,7 +74,9 @@ RETURNING c.flow_pk, c.cycle
 
 _LOGS = """
 INSERT INTO flow_logs (flow_pk, cycle, node_id, log_level, log_source, message, created_at)
-SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+SELECT t.flow_pk, t.cycle, t.node_id, t.log_level, t.log_source, t.message, coalesce(t.created_at, clock_timestamp())
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+     AS t(flow_pk, cycle, node_id, log_level, log_source, message, created_at)
 """
 
 _STATE = """
@@ -260,7 +262,7 @@ class CycleStore:
                 ["ERROR"] * len(cycles),
                 ["system"] * len(cycles),
                 [redact_text(c.said) for c in cycles],
-                [datetime.now(UTC)] * len(cycles),
+                [None] * len(cycles),
             )
 
     async def _write_journal(self, connection: asyncpg.Connection, tasks: Sequence[TaskRecord]) -> None:
@@ -284,7 +286,6 @@ class CycleStore:
             [c.key[1] for c in cycles],
             [c.ending for c in cycles],
             [c.nodes for c in cycles],
-            datetime.now(UTC),
         )
         return {(_uuid(row["flow_pk"]), row["cycle"]) for row in rows}
 
