@@ -16,6 +16,9 @@ def make_engine(settings: PlatformSettings, *, application: str, pool_size: int 
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,
+        # The last one given back is taken first: a connection's server process keeps what it planned (up to 5 MB), and
+        # only as many of them become warm as work at once.
+        pool_use_lifo=True,
         hide_parameters=True,  # an error's text goes to the log; what a user sent does not
         connect_args={
             "server_settings": {
