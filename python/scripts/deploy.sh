@@ -3,7 +3,7 @@
 #
 # Runs on the server, in the folder with the compose files and `.env`. Pulls the images, brings the tables up to date,
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
-# the tag before, and the exit status is 1. Tags in use are kept in .deployed/<group>.
+# the tag before, and the exit status is 1. The tag in use is written into `.env`, where every other command finds it.
 #
 # HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
 # COMPOSE                 the compose command; found by itself otherwise
@@ -12,7 +12,6 @@ set -euo pipefail
 
 readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
 readonly HEALTH_TIMEOUT_S=${HEALTH_TIMEOUT_S:-120}
-readonly STATE_DIR=.deployed
 readonly STOP_TIMEOUT_S=30
 # The gateway asks the name server every second and tries a new replica within the next.
 readonly GATEWAY_SETTLE_S=${GATEWAY_SETTLE_S:-3}
@@ -143,12 +142,9 @@ remove() {
   docker stop --time "$STOP_TIMEOUT_S" "${ids[@]}" >/dev/null && docker rm "${ids[@]}" >/dev/null
 }
 
-# keep_other_groups: the tags the other groups are on, so that replacing this one does not touch them.
-keep_other_groups() {
-  [[ -f $STATE_DIR/account-services ]] && ACCOUNT_SERVICES_TAG=$(<"$STATE_DIR/account-services")
-  [[ -f $STATE_DIR/worker ]] && WORKER_TAG=$(<"$STATE_DIR/worker")
-  [[ -f $STATE_DIR/gateway ]] && GATEWAY_TAG=$(<"$STATE_DIR/gateway")
-  export ACCOUNT_SERVICES_TAG WORKER_TAG GATEWAY_TAG
+# tag_in_use: the group's tag in `.env`; nothing while the group has no container, for then there is nothing to go back to.
+tag_in_use() {
+  [[ -z $(container_ids "${services[0]}") ]] || sed -n "s/^$tag_variable=//p" .env | tail -n 1
 }
 
 migrate() {
@@ -157,10 +153,13 @@ migrate() {
   "${compose[@]}" run --rm migrate
 }
 
+# remember TAG: whole or not at all, and as secret as it was.
 remember() {
-  mkdir -p "$STATE_DIR"
-  printf '%s\n' "$2" >"$STATE_DIR/$1.new"
-  mv "$STATE_DIR/$1.new" "$STATE_DIR/$1"
+  local file
+  file=$(realpath .env)
+  (umask 077 && { grep -v "^$tag_variable=" "$file" || true; echo "$tag_variable=$1"; } >"$file.new")
+  chmod --reference="$file" "$file.new"
+  mv "$file.new" "$file"
 }
 
 roll_back() {
@@ -181,15 +180,14 @@ main() {
   compose_command
   # Nothing is built here, but docker-compose 1.29 refuses every command while the build context is not there.
   mkdir -p python
-  [[ -f $STATE_DIR/$group ]] && previous=$(<"$STATE_DIR/$group")
-  keep_other_groups
+  previous=$(tag_in_use)
   export "$tag_variable=$tag"
 
   say "$group: ${previous:-nothing} -> $tag"
   [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
   migrate "$group" || die "the migration failed; the services were not touched"
   bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
-  remember "$group" "$tag"
+  remember "$tag"
   say "$group is on $tag"
 }
 

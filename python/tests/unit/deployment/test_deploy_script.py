@@ -14,6 +14,9 @@ SCRIPT = REPOSITORY / "python/scripts/deploy.sh"
 ENGINE = r"""#!/usr/bin/env bash
 set -euo pipefail
 echo "$*" >>calls
+for name in ACCOUNT_SERVICES_TAG WORKER_TAG GATEWAY_TAG; do # as compose does
+  [[ -v $name ]] || printf -v "$name" '%s' "$(sed -n "s/^$name=//p" .env)"
+done
 new() { local n; n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count; echo "$1 $2" >containers/c$n; }
 tag_of() {
   case $1 in py-worker) echo "$WORKER_TAG" ;; gateway) echo "$GATEWAY_TAG" ;; *) echo "$ACCOUNT_SERVICES_TAG" ;; esac
@@ -49,7 +52,8 @@ class Server:
         self.folder = folder
         (folder / "containers").mkdir()
         (folder / SERVICES_FILE).touch()
-        (folder / ".env").touch()
+        (folder / ".env").write_text("SECRET=s\nWORKER_TAG=local\nOTHER=o")
+        (folder / ".env").chmod(0o640)
         (folder / "bin").mkdir()
         engine = folder / "bin/docker"
         engine.write_text(ENGINE)
@@ -81,8 +85,12 @@ class Server:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
+    def settings(self) -> dict[str, str]:
+        return dict(line.split("=") for line in (self.folder / ".env").read_text().splitlines())
+
     def tag(self, group: str) -> str:
-        return (self.folder / ".deployed" / group).read_text().strip()
+        variable = {"account-services": "ACCOUNT_SERVICES_TAG", "worker": "WORKER_TAG", "gateway": "GATEWAY_TAG"}
+        return self.settings()[variable[group]]
 
 
 @pytest.fixture
@@ -163,7 +171,30 @@ def test_a_sick_first_deployment_says_that_there_is_no_way_back(server: Server) 
     done = server.deploy("worker", "sick")
     assert done.returncode == 1
     assert "no earlier tag" in done.stderr
-    assert not (server.folder / ".deployed/worker").exists()
+    assert server.tag("worker") == "local"
+
+
+def test_a_sick_release_after_an_installation_by_hand_goes_back_to_what_ran(server: Server) -> None:
+    (server.folder / "containers/c0").write_text("py-worker local")
+    done = server.deploy("worker", "sick")
+    assert "was put back on local" in done.stderr
+    assert server.containers()["py-worker"] == ["local"]
+
+
+def test_the_tag_is_where_compose_finds_it_and_nothing_else_in_that_file_changes(server: Server) -> None:
+    server.deploy("worker", "v1")
+    server.deploy("worker", "v2")
+    assert server.settings() == {"SECRET": "s", "OTHER": "o", "WORKER_TAG": "v2"}
+    assert (server.folder / ".env").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_to_the_settings_stays_a_link(server: Server) -> None:
+    (server.folder / "elsewhere").mkdir()
+    (server.folder / ".env").rename(server.folder / "elsewhere/.env")
+    (server.folder / ".env").symlink_to("elsewhere/.env")
+    server.deploy("worker", "v1")
+    assert (server.folder / ".env").is_symlink()
+    assert server.tag("worker") == "v1"
 
 
 def test_a_tag_that_cannot_be_pulled_changes_nothing(server: Server) -> None:
