@@ -34,7 +34,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
-from tradingflow.db.clock import DatabaseClock
+from tradingflow.db.clock import DatabaseClock, ensure_known
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
 from tradingflow.prices.book import PriceBook
@@ -87,9 +87,12 @@ class ExecutorProcess:
             raise
 
     async def _in_time(self, work: Coroutine[Any, Any, R]) -> R:
-        """Nothing is called off or deleted by age on this machine's word; without a database nothing is done at all."""
-        if not self.clock.is_known:
-            await self.clock.try_to_look()
+        """Nothing is called off or deleted by age on this machine's word: without the database's, nothing is done."""
+        try:
+            await ensure_known(self.clock)
+        except BaseException:
+            work.close()
+            raise
         return await work
 
     async def register_signers(self) -> None:
@@ -170,7 +173,6 @@ def this_process() -> ExecutorProcess:
 def open_process() -> None:
     """Make the parts before the first task, and register the signers if the database is there."""
     process = this_process()
-    process.run(process.clock.try_to_look())
     try:
         process.run(process.register_signers())
     except (SQLAlchemyError, OSError) as error:

@@ -58,6 +58,27 @@ async def test_a_process_whose_first_look_was_in_vain_looks_again_before_it_work
         await asyncio.to_thread(process.close)
 
 
+async def test_a_process_that_cannot_know_the_time_does_not_work(
+    settings: AccountManagerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(_: DatabaseClock) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(DatabaseClock, "look", look)
+    process = ExecutorProcess(ExecutorSettings(database_url=SecretStr(settings.database_dsn), chains=settings.chains))
+    worked: list[str] = []
+
+    async def work() -> None:
+        worked.append("on this machine's word")
+
+    try:
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(lambda: process.run(work()))
+        assert worked == []
+    finally:
+        await asyncio.to_thread(process.close)
+
+
 def test_no_tick_is_judged_by_two_machines_clocks() -> None:
     assert all("expires" not in entry["options"] for entry in celery.conf.beat_schedule.values())
 

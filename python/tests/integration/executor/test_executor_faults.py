@@ -15,6 +15,7 @@ from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Intent
 from tradingflow.account_manager.relayer.steps import Step
+from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.account_manager.vault import deployment_repository
@@ -202,6 +203,35 @@ async def test_nonce_taken_by_a_foreign_transaction_gives_the_trade_another_one(
     assert (await world.trade(identity)).status == "completed"
     assert [t.status for t in await world.transactions(identity)] == ["replaced", "mined"]
     assert await world.executions(identity) == 1
+
+
+async def test_a_trade_called_off_is_not_sent_again_when_its_nonce_went_to_somebody_else(world: World) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    executor = world.executor()
+    await executor.advance(identity)
+    (ours,) = await world.transactions(identity)
+    called_off = {"failure_code": "cancelled", "failure_detail": "by its owner"}
+    async with world.sessions.begin() as session:
+        await session.execute(update(Trade).where(Trade.id == identity).values(**called_off))
+    world.anvil.rpc("anvil_dropTransaction", ours.hash)
+    await send_foreign(world, ours.nonce)
+    world.anvil.rpc("evm_setAutomine", True)
+    await executor.advance(identity)
+    world.clock.ahead_s += 16
+    for _ in range(3):
+        await executor.advance(identity)
+    ended = await world.trade(identity)
+    assert (ended.status, ended.failure_code) == ("failed", "cancelled")
+    assert await world.executions(identity) == 0
+
+
+async def test_a_node_that_is_behind_is_no_reorg(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    monkeypatch.setattr(settlement, "block_hash", AsyncMock(return_value=None))
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "completed"
 
 
 async def test_receipt_that_a_reorg_takes_away_goes_back_to_pending_and_is_settled_again(world: World) -> None:

@@ -70,6 +70,9 @@ class TradeExecutor:
     async def _begin(self, trade: Trade) -> None:
         if not await self._is_its_turn(trade):
             return
+        if trade.failure_code is not None:  # called off while it had a nonce, which then went to somebody else
+            await self._settlement.fail(trade, Failure(trade.failure_code, trade.failure_detail or ""))
+            return
         try:
             plan = await self._planner.plan(trade)
         except Refused as refusal:

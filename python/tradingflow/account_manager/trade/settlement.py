@@ -98,7 +98,10 @@ class Settlement:
         if trade.block_number is None:
             return
         client = self._client(trade)
-        if await block_hash(client, trade.block_number) != trade.block_hash:
+        found = await block_hash(client, trade.block_number)
+        if found is None:
+            return  # a node that is behind knows no block there yet: that is no reorg
+        if found != trade.block_hash:
             await self._reopen(trade)
         elif await head_number(client) - trade.block_number >= client.settings.finality_blocks:
             async with self._around.sessions() as session, session.begin():
