@@ -23,7 +23,7 @@ from tradingflow.db.engine import SessionFactory, make_engine, make_session_fact
 from tradingflow.db.models import User
 from tradingflow.py_worker.server import create_app
 
-DEADLINE_S = 20.0
+DEADLINE_S = 90.0
 
 
 class UserIsToken:
