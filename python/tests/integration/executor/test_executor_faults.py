@@ -190,10 +190,7 @@ async def test_nonce_taken_by_a_foreign_transaction_gives_the_trade_another_one(
     identity = await world.request_trade(ONE_QUOTE)
     executor = world.executor()
     await executor.advance(identity)
-    (ours,) = await world.transactions(identity)
-    world.anvil.rpc("anvil_dropTransaction", ours.hash)
-    await send_foreign(world, ours.nonce)
-    world.anvil.rpc("evm_setAutomine", True)
+    await lose_the_nonce_of(world, identity)
     for _ in range(3):
         await executor.advance(identity)
     assert (await world.trade(identity)).status == "submitted", "looks within seconds are not enough: nodes lag"
@@ -210,13 +207,10 @@ async def test_a_trade_called_off_is_not_sent_again_when_its_nonce_went_to_someb
     identity = await world.request_trade(ONE_QUOTE)
     executor = world.executor()
     await executor.advance(identity)
-    (ours,) = await world.transactions(identity)
     called_off = {"failure_code": "cancelled", "failure_detail": "by its owner"}
     async with world.sessions.begin() as session:
         await session.execute(update(Trade).where(Trade.id == identity).values(**called_off))
-    world.anvil.rpc("anvil_dropTransaction", ours.hash)
-    await send_foreign(world, ours.nonce)
-    world.anvil.rpc("evm_setAutomine", True)
+    await lose_the_nonce_of(world, identity)
     await executor.advance(identity)
     world.clock.ahead_s += 16
     for _ in range(3):
@@ -307,6 +301,14 @@ async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World
     identity = await world.request_trade(ONE_QUOTE)
     await world.executor().advance(identity)
     assert (await world.trade(identity)).status == "completed"
+
+
+async def lose_the_nonce_of(world: World, identity: str) -> None:
+    """What the trade sent is dropped, and a foreign transaction is mined in its place."""
+    (ours,) = await world.transactions(identity)
+    world.anvil.rpc("anvil_dropTransaction", ours.hash)
+    await send_foreign(world, ours.nonce)
+    world.anvil.rpc("evm_setAutomine", True)
 
 
 async def send_foreign(world: World, nonce: int | None = None) -> None:

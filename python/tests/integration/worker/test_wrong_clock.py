@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import datetime
 
 import pytest
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.integration.worker.conftest import StartWorker
 from tests.integration.wrong_clock import is_now, step_ahead
+from tradingflow.core.tasks import running
 from tradingflow.db.clock import DatabaseClock
 from tradingflow.db.engine import SessionFactory
 from tradingflow.py_worker import retention, scheduler
@@ -42,41 +42,32 @@ def late(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
     return DatabaseClock(engine)
 
 
+async def time_of_first(
+    step: str, part: Scheduler | Retention, clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
+) -> datetime:
+    """Run a part of the worker until it takes the step for the first time; what its clock says then."""
+    taken: asyncio.Future[datetime] = asyncio.get_running_loop().create_future()
+
+    async def take() -> int:
+        if not taken.done():
+            taken.set_result(clock.now())
+        return 0
+
+    monkeypatch.setattr(part, step, take)
+    async with asyncio.timeout(WITHIN_S), running(part.run()):
+        return await taken
+
+
 async def test_no_flow_fires_before_the_time_is_known(
     late: DatabaseClock, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticked: asyncio.Future[datetime] = asyncio.get_running_loop().create_future()
-
-    async def tick(_: Scheduler) -> int:
-        if not ticked.done():
-            ticked.set_result(late.now())
-        return 0
-
-    monkeypatch.setattr(Scheduler, "tick", tick)
     monkeypatch.setattr(scheduler, "RETRY_S", 0.01)
-    running = asyncio.create_task(Scheduler(sessions, late, 4).run())
-    async with asyncio.timeout(WITHIN_S):
-        assert is_now(await ticked)
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    assert is_now(await time_of_first("tick", Scheduler(sessions, late, 4), late, monkeypatch))
 
 
 async def test_nothing_is_deleted_by_age_before_the_time_is_known(
     late: DatabaseClock, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swept: asyncio.Future[datetime] = asyncio.get_running_loop().create_future()
-
-    async def sweep(_: Retention) -> int:
-        if not swept.done():
-            swept.set_result(late.now())
-        return 0
-
-    monkeypatch.setattr(Retention, "sweep", sweep)
     monkeypatch.setattr(retention, "PERIOD_S", 0.01)
-    running = asyncio.create_task(Retention(sessions, late, HistoryLimits(None, None)).run())
-    async with asyncio.timeout(WITHIN_S):
-        assert is_now(await swept)
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    sweeper = Retention(sessions, late, HistoryLimits(None, None))
+    assert is_now(await time_of_first("sweep", sweeper, late, monkeypatch))
