@@ -24,6 +24,7 @@ from tradingflow.chain.vault import TokenPolicy
 from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import address_from_bytes
+from tradingflow.core.tasks import running
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
 from tradingflow.db.models import Trade, VaultSpend
 
@@ -91,9 +92,8 @@ async def run() -> int:
         engine = make_engine(PlatformSettings(database_url=SecretStr(url)), application="caps", pool_size=WRITERS)
         sessions = make_session_factory(engine)
         began = time.monotonic()
-        telling = asyncio.create_task(tell(ledger))
-        await asyncio.gather(*(write(sessions, SEED * WRITERS + n, ledger, now) for n in range(WRITERS)))
-        telling.cancel()
+        async with running(tell(ledger)):
+            await asyncio.gather(*(write(sessions, SEED * WRITERS + n, ledger, now) for n in range(WRITERS)))
         seconds = time.monotonic() - began
         async with sessions() as session:
             stored = {row.vault_address: row.spent for row in await session.scalars(select(VaultSpend))}

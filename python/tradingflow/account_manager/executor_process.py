@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.core.tasks import end_all
 from tradingflow.db.clock import DatabaseClock, ensure_known
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.outbound.client import GuardedHttp
@@ -73,9 +74,9 @@ class ExecutorProcess:
         )
         self._registered = False
         self._loop = asyncio.new_event_loop()
+        self._keeping_time = self._loop.create_task(self.clock.keep())
         self._thread = threading.Thread(target=self._loop.run_forever, name="executor", daemon=True)
         self._thread.start()
-        self._keeping_time = asyncio.run_coroutine_threadsafe(self.clock.keep(), self._loop)
 
     def run(self, work: Coroutine[Any, Any, R]) -> R:
         """Run a coroutine on the process's loop and wait; when the wait is broken off, so is the coroutine."""
@@ -148,9 +149,7 @@ class ExecutorProcess:
         self._loop.close()
 
     async def _close(self) -> None:
-        self._keeping_time.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wrap_future(self._keeping_time)
+        await end_all([self._keeping_time])
         for client in self.chains.values():
             await client.close()
         await self.http.close()

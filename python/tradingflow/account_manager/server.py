@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -41,7 +39,7 @@ from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
 from tradingflow.core.sealing import Sealer
-from tradingflow.core.tasks import end_all
+from tradingflow.core.tasks import running
 from tradingflow.db.clock import database_clock
 from tradingflow.db.engine import make_engine, make_session_factory
 from tradingflow.db.outbox import OutboxRelay, OutgoingMessage, Publish
@@ -152,8 +150,8 @@ async def _wire(
         limits=limits,
     )
     readiness.update(_checks(engine, redis, broker, chains))
-    await stack.enter_async_context(_background(OutboxRelay(engine, LANE, _publisher(broker)).run(), "outbox relay"))
-    await stack.enter_async_context(_background(revoked.watch(), "session revocations"))
+    relay = OutboxRelay(engine, LANE, _publisher(broker))
+    await stack.enter_async_context(running(relay.run(), revoked.watch()))
 
 
 def _checks(engine: AsyncEngine, redis: Redis, broker: Broker, chains: dict[int, ChainClient]) -> dict[str, Check]:
@@ -181,15 +179,6 @@ def _publisher(broker: Broker) -> Publish:
         await broker.publish_all([(m.exchange, m.routing_key, m.message_id, m.body) for m in messages])
 
     return publish
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        await end_all([task])
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from web3.types import RPCEndpoint, RPCResponse
 from tradingflow.chain.rpc import node_name
 from tradingflow.chain.send_outcome import NODES_OWN_TROUBLE, SendOutcome, meaning_of
 from tradingflow.core.logging import get_logger
+from tradingflow.core.tasks import end_all
 
 log = get_logger(__name__)
 
@@ -102,9 +103,7 @@ class FailoverProvider(AsyncBaseProvider):
         self._late: set[asyncio.Task[RPCResponse]] = set()
 
     async def disconnect(self) -> None:
-        for task in self._late:
-            task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
+        await end_all(self._late)
         for node in self._nodes:
             await node.provider.disconnect()
 

@@ -107,6 +107,7 @@ async def head_number(client: ChainClient) -> int:
 
 
 async def newest_block(client: ChainClient) -> BlockHead:
+    """The newest block of the node that answers."""
     block = await client.guard(client.web3.eth.get_block("latest"))
     return BlockHead(BlockNumber(int(block["number"])), datetime.fromtimestamp(int(block["timestamp"]), UTC))
 

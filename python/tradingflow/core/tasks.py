@@ -1,13 +1,24 @@
-"""Ending what runs in the background."""
+"""Running loops beside other work, and ending them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 # Longer than any part takes to put its things away.
 AGAIN_S = 5.0
+
+
+@asynccontextmanager
+async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run endless loops beside the body; end them with it."""
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        await end_all(tasks)
 
 
 async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.core.clock import Clock, SteadyClock
 from tradingflow.core.logging import get_logger
-from tradingflow.core.tasks import end_all
+from tradingflow.core.tasks import running
 
 log = get_logger(__name__)
 
@@ -41,16 +41,15 @@ class DatabaseClock(SteadyClock):
     async def keep(self) -> None:
         """Look again and again until cancelled; while the database is away the counter carries on."""
         while True:
-            is_known = await self.try_to_look()
-            await asyncio.sleep(LOOK_EVERY_S if is_known else RETRY_S)
+            await asyncio.sleep(LOOK_EVERY_S if self.is_known else RETRY_S)
+            await self.try_to_look()
 
-    async def try_to_look(self) -> bool:
-        """Look without insisting; whether the time is known."""
+    async def try_to_look(self) -> None:
+        """Look without insisting."""
         try:
             await self.look()
         except Exception as error:  # noqa: BLE001 - the edge of a background loop: say it, wait, go on
             log.warning("the database's clock was not read", is_known=self.is_known, error=error)
-        return self.is_known
 
     async def look(self) -> None:
         """Go by the database's time from now on. Raises SQLAlchemyError or OSError when it cannot be asked."""
@@ -75,8 +74,5 @@ async def database_clock(engine: AsyncEngine) -> AsyncIterator[DatabaseClock]:
     """A clock that is kept as long as the block lasts. It opens without the database, too."""
     clock = DatabaseClock(engine)
     await clock.try_to_look()
-    keeping = asyncio.create_task(clock.keep(), name="database clock")
-    try:
+    async with running(clock.keep()):
         yield clock
-    finally:
-        await end_all([keeping])

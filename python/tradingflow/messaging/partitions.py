@@ -18,6 +18,7 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.abc import DeliveredMessage
 
 from tradingflow.core.logging import get_logger
+from tradingflow.core.tasks import end_all
 from tradingflow.messaging.topology import declare_topology, partition_queue
 
 log = get_logger(__name__)
@@ -228,9 +229,7 @@ class PartitionConsumer:
         try:
             await asyncio.wait((acknowledging, losing), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            losing.cancel()
-            acknowledging.cancel()
-            await asyncio.gather(acknowledging, losing, return_exceptions=True)
+            await end_all([acknowledging, losing])
 
     async def _subscribe(self, session: Session, partition: int) -> None:
         async def receive(message: DeliveredMessage) -> None:

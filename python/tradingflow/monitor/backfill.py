@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tradingflow.chain.rpc import RangeTooWide
+from tradingflow.core.tasks import end_all
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.reader import ChainReader, Span
 
@@ -63,9 +64,7 @@ class Backfill:
                     first = until + 1
                 yield await pending.popleft()
         finally:
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
+            await end_all(pending)
 
     async def _read(self, first: int, last: int) -> tuple[Span, int]:
         known = len(self._contracts)
@@ -102,8 +101,7 @@ class BackgroundWriter:
     ) -> None:
         if self._running is not None:
             if error is not None:
-                self._running.cancel()
-                await asyncio.gather(self._running, return_exceptions=True)
+                await end_all([self._running])
             else:
                 await self._running
 

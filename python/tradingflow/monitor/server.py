@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy import text
@@ -21,7 +19,7 @@ from tradingflow.chain.rpc_pool import RpcPool
 from tradingflow.core.config import ChainSettings, MonitorSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import configure_logging
-from tradingflow.core.tasks import end_all
+from tradingflow.core.tasks import running
 from tradingflow.db.engine import make_engine
 from tradingflow.db.outbox import OutboxRelay
 from tradingflow.messaging.broker import Broker
@@ -131,16 +129,6 @@ def _at_head(follower: Follower) -> Check:
             raise DependencyUnavailable("not_at_head", f"chain {follower.chain_id} is not at its head")
 
     return check
-
-
-@asynccontextmanager
-async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless loops beside the body; end them with it."""
-    tasks = [asyncio.create_task(loop) for loop in loops]
-    try:
-        yield
-    finally:
-        await end_all(tasks)
 
 
 def collect_garbage_rarely() -> None:
