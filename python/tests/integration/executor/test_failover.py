@@ -21,6 +21,7 @@ from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
 
 FIRST, SECOND, THIRD = 0, 1, 2
+MINED_WITHIN_S = 30
 
 
 @dataclass
@@ -54,6 +55,16 @@ async def signed_transfer(nonce: int = 0) -> tuple[bytes, str]:
     return signed.raw, signed.hash
 
 
+async def send_and_mine(nodes: Nodes, anvil: Anvil) -> str:
+    """A transfer that the chain has mined; its hash. A node may answer for what it took before it mines it."""
+    raw, sent = await signed_transfer()
+    assert (await send_raw(nodes.client, raw)).is_held
+    async with asyncio.timeout(MINED_WITHIN_S):
+        while anvil.rpc("eth_getTransactionReceipt", sent) is None:  # noqa: ASYNC110 - a chain sets no event
+            await asyncio.sleep(0.02)
+    return sent
+
+
 async def test_reads_go_on_while_one_node_answers(nodes: Nodes) -> None:
     for failing in (FIRST, SECOND):
         nodes.rpcs[failing].lies.error_rate = 1.0
@@ -84,18 +95,16 @@ async def test_node_of_another_chain_is_not_asked(nodes: Nodes, anvil: Anvil) ->
 
 @pytest.mark.parametrize("lie", [5, -5])
 @pytest.mark.parametrize("liar", [FIRST, SECOND, THIRD])
-async def test_one_node_that_lies_about_the_nonce_is_outvoted(nodes: Nodes, liar: int, lie: int) -> None:
-    raw, _ = await signed_transfer()
-    assert (await send_raw(nodes.client, raw)).is_held
+async def test_one_node_that_lies_about_the_nonce_is_outvoted(nodes: Nodes, anvil: Anvil, liar: int, lie: int) -> None:
+    await send_and_mine(nodes, anvil)
     nodes.rpcs[liar].lies.nonce_lie = lie
     assert await mined_nonce(nodes.client, operator_signer().address) == 1
     assert nodes.rpcs[liar].lies.told == {"lies": 1}
 
 
-async def test_transaction_reaches_the_chain_though_the_first_node_never_takes_it(nodes: Nodes) -> None:
+async def test_transaction_reaches_the_chain_though_the_first_node_never_takes_it(nodes: Nodes, anvil: Anvil) -> None:
     nodes.rpcs[FIRST].lies.error_rate = 1.0
-    raw, sent = await signed_transfer()
-    assert (await send_raw(nodes.client, raw)).is_held
+    sent = await send_and_mine(nodes, anvil)
     assert await find_receipt(nodes.client, sent) is not None
 
 
@@ -109,9 +118,8 @@ async def test_transaction_that_one_node_takes_and_keeps_reaches_the_chain_throu
     assert nodes.rpcs[FIRST].lies.told == {"swallowed": 1}
 
 
-async def test_receipt_that_one_node_hides_is_found(nodes: Nodes) -> None:
-    raw, sent = await signed_transfer()
-    await send_raw(nodes.client, raw)
+async def test_receipt_that_one_node_hides_is_found(nodes: Nodes, anvil: Anvil) -> None:
+    sent = await send_and_mine(nodes, anvil)
     nodes.rpcs[FIRST].lies.hides_receipts = True
     assert await find_receipt(nodes.client, sent) is not None
     assert nodes.rpcs[FIRST].lies.told["hidden"] == 1
