@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
-from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
+from web3.exceptions import ContractLogicError, ContractPanicError, Web3Exception, Web3RPCError
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 from web3.types import BlockIdentifier
 
@@ -24,6 +24,8 @@ REQUEST_TIMEOUT_S = 10.0
 READ_RETRIES = 3
 # Reads repeat themselves; whoever sends decides on sending again.
 _RETRIED = [method for method in REQUEST_RETRY_ALLOWLIST if method != "eth_sendRawTransaction"]
+# How nodes say that execution failed; everything else they say is about themselves.
+_EVM_FAILURES = ("revert", "out of gas", "gas required exceeds", "opcode", "jump destination", "vm execution")
 
 
 class CallReverted(Refused):
@@ -79,11 +81,16 @@ class ChainClient:
         try:
             return await request
         except ContractLogicError as error:
+            if not _is_revert(error):
+                raise DependencyUnavailable(
+                    "rpc_error", f"the RPC of chain {self.chain_id} answered: {error.message}"
+                ) from error
             raise CallReverted(_revert_data(error)) from error
         except Web3RPCError as error:
-            raise DependencyUnavailable(
-                "rpc_error", f"the RPC of chain {self.chain_id} answered: {node_message(error)}"
-            ) from error
+            message = node_message(error)
+            if _is_evms(message):
+                raise CallReverted(b"") from error
+            raise DependencyUnavailable("rpc_error", f"the RPC of chain {self.chain_id} answered: {message}") from error
         except (TimeoutError, aiohttp.ClientError, OSError, Web3Exception) as error:
             raise DependencyUnavailable(
                 "rpc_unavailable", f"the RPC of chain {self.chain_id} failed: {type(error).__name__}"
@@ -100,12 +107,32 @@ def _node(url: str, retries: int) -> AsyncHTTPProvider:
     )
 
 
+def _is_revert(error: ContractLogicError) -> bool:
+    """Whether a contract said it, and not the node.
+
+    web3 takes any JSON-RPC error that carries `data` (a rate limit with a link to the prices, say) for a revert, and
+    puts the word in front of its message.
+    """
+    said = str(error.message or "")
+    if isinstance(error.data, dict):
+        said = said.removeprefix("execution reverted: ")
+    return bool(_revert_data(error)) or _is_evms(said) or isinstance(error, ContractPanicError)
+
+
+def _is_evms(message: str) -> bool:
+    lowered = message.lower()
+    return any(words in lowered for words in _EVM_FAILURES)
+
+
 def _revert_data(error: ContractLogicError) -> bytes:
     """The raw revert data; nodes send it as hex text, some wrapped in an object."""
     data = error.data.get("data") if isinstance(error.data, dict) else error.data
-    if isinstance(data, str) and data.startswith("0x"):
-        return bytes.fromhex(data[2:])
-    return b""
+    if not isinstance(data, str):
+        return b""
+    try:
+        return bytes.fromhex(data.removeprefix("Reverted ").removeprefix("0x"))
+    except ValueError:
+        return b""
 
 
 def node_message(error: Web3RPCError) -> str:

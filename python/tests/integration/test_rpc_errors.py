@@ -1,0 +1,90 @@
+"""What nodes answer when they do not answer, told apart from what contracts say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from devstack.ports import LOOPBACK, free_port
+from tradingflow.chain.client import CallReverted, ChainClient
+from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.evm import ZERO_ADDRESS, keccak
+
+PAUSED = "0x" + keccak(b"TradingPaused()")[:4].hex()
+# Words as the providers send them.
+RATE_LIMIT = {"code": -32005, "message": "daily request count exceeded, request rate limited"}
+REVERTS: list[tuple[dict[str, Any], str]] = [
+    ({"code": 3, "message": "execution reverted", "data": PAUSED}, "trading_paused"),
+    ({"code": -32603, "message": "Error: reverted", "data": {"message": "reverted", "data": PAUSED}}, "trading_paused"),
+    ({"code": -32015, "message": "VM execution error.", "data": f"Reverted {PAUSED}"}, "trading_paused"),
+    ({"code": -32000, "message": "execution reverted"}, "reverted"),
+    ({"code": 3, "message": "execution reverted", "data": "0x"}, "reverted"),
+    ({"code": -32000, "message": "out of gas"}, "reverted"),
+    ({"code": -32000, "message": "gas required exceeds allowance (50000000)"}, "reverted"),
+]
+TROUBLES: list[dict[str, Any]] = [
+    RATE_LIMIT,
+    RATE_LIMIT | {"data": None},
+    RATE_LIMIT | {"data": {"see": "https://example.org/ratelimits"}},
+    RATE_LIMIT | {"data": {"rate": {"allowed_rps": 1, "backoff_seconds": 30}}},
+    {"code": -32000, "message": "header not found", "data": None},
+    {"code": -32603, "message": "internal error", "data": "the upstream went away"},
+]
+
+
+class Refusing:
+    """A node that answers every request with one error."""
+
+    def __init__(self) -> None:
+        self.error: dict[str, Any] = {}
+        self.port = free_port()
+
+    async def serve(self, request: web.Request) -> web.Response:
+        asked = orjson.loads(await request.read())
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"], "error": self.error}
+        if asked["method"] == "eth_chainId":
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": "0x1"}
+        return web.Response(body=orjson.dumps(answer), content_type="application/json")
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Refusing]:
+    node = Refusing()
+    app = web.Application()
+    app.router.add_post("/", node.serve)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, LOOPBACK, node.port).start()
+    yield node
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(node: Refusing) -> AsyncIterator[ChainClient]:
+    client = ChainClient(ChainSettings(chain_id=1, name="one", rpc_urls=(f"http://{LOOPBACK}:{node.port}",)))
+    yield client
+    await client.close()
+
+
+@pytest.mark.filterwarnings("ignore:Could not decode revert reason:RuntimeWarning")
+@pytest.mark.parametrize(("error", "code"), REVERTS)
+async def test_what_the_contract_said_is_a_revert(
+    node: Refusing, client: ChainClient, error: dict[str, Any], code: str
+) -> None:
+    node.error = error
+    with pytest.raises(CallReverted) as raised:
+        await client.call("Vault", ZERO_ADDRESS, "owner")
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("error", TROUBLES)
+async def test_what_the_node_says_of_itself_is_not(node: Refusing, client: ChainClient, error: dict[str, Any]) -> None:
+    node.error = error
+    with pytest.raises(DependencyUnavailable) as raised:
+        await client.call("Vault", ZERO_ADDRESS, "owner")
+    assert raised.value.code == "rpc_error"
