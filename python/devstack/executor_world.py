@@ -125,6 +125,7 @@ class World:
                     amount_in=amount_in,
                     slippage_bps=slippage_bps,
                     status="requested",
+                    created_at=self.clock.now(),
                 )
             )
         return identity

@@ -32,6 +32,15 @@ class Fees:
             raise Refused("fee_ceiling", f"the fee would be {self.max_fee} wei per gas; allowed: {ceiling}")
         return self
 
+    def at_most(self, ceiling: int) -> Fees:
+        """These fees, cut to what we are ready to pay."""
+        return Fees(min(self.max_fee, ceiling), min(self.tip, ceiling))
+
+    @property
+    def base_fee(self) -> int:
+        """The base fee that the market's present fees leave headroom for."""
+        return (self.max_fee - self.tip) // BASE_FEE_HEADROOM
+
     def replacing(self, previous: Fees) -> Fees:
         """These fees, raised to what a node takes in place of a transaction that pays `previous`."""
         max_fee = max(self.max_fee, _raised(previous.max_fee))

@@ -11,7 +11,8 @@ from hexbytes import HexBytes
 from web3.types import BlockIdentifier, EventData, LogReceipt
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import Receipt, all_logs, find_logs, simulate
+from tradingflow.chain.transactions import Receipt, all_logs, estimate_gas, find_logs, simulate
+from tradingflow.core.errors import Refused
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
 
 # The vault's MAX_DEADLINE_S: how far ahead of the block's time a swap's deadline may lie.
@@ -105,9 +106,9 @@ class VaultContract:
     async def token_policy(self, token: str) -> TokenPolicy:
         return TokenPolicy(*await self._read("tokenPolicy", token))
 
-    async def trade_used(self, trade_id: str) -> bool:
-        """Whether the trade was executed, on the latest block."""
-        return bool(await self._read("tradeUsed", to_bytes(trade_id)))
+    async def trade_used(self, trade_id: str, *, block: BlockIdentifier = "latest") -> bool:
+        """Whether the trade was executed, as of a block; DependencyUnavailable of a node that is not there yet."""
+        return bool(await self._client.call("Vault", self.address, "tradeUsed", to_bytes(trade_id), block=block))
 
     def encode_swap(self, swap: Swap) -> bytes:
         encoded = self._client.contract("Vault", self.address).encode_abi("executeSwap", [swap.as_argument()])
@@ -118,6 +119,17 @@ class VaultContract:
         data = self.encode_swap(swap)
         returned = await simulate(self._client, sender=sender, to=self.address, data=data, block=block)
         return int.from_bytes(returned[:32])
+
+    async def estimate_swap(self, swap: Swap, sender: str, *, block: BlockIdentifier = "latest") -> int:
+        """Gas the swap would use. Raises CallReverted with the vault's own reason, Refused `gas_too_high`.
+
+        The vault's owner chooses the router and the operator pays: what a router may burn needs a bound of ours.
+        """
+        data = self.encode_swap(swap)
+        gas = await estimate_gas(self._client, sender=sender, to=self.address, data=data, block=block)
+        if gas > (most := self._client.settings.max_trade_gas):
+            raise Refused("gas_too_high", f"the trade would use {gas} gas; chain {self._client.chain_id} allows {most}")
+        return gas
 
     def executed_trade(self, receipt: Receipt, trade_id: str) -> ExecutedTrade | None:
         """The vault's own event in a receipt; events of other addresses do not count."""

@@ -40,7 +40,8 @@ class ChainSettings(BaseModel):
     are expressed in. `swap_router` is Uniswap V3's, `v2_router` that of V2 pairs; without the second the first stands
     for both. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
     `exchange_markets` names the market of a token, as `exchange:market` in ccxt's word and the exchange's own
-    (`binance:ETHUSDT`); its quote currency counts as the quote token.
+    (`binance:ETHUSDT`); its quote currency counts as the quote token. `max_trade_gas` is the most gas a trade may use:
+    a swap over four pools takes a third of the default, and some chains count gas otherwise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +57,7 @@ class ChainSettings(BaseModel):
     start_block: int = Field(default=0, ge=0)
     finality_blocks: int = Field(default=64, ge=1)
     poll_interval_s: float = Field(default=0.5, gt=0)
+    max_trade_gas: int = Field(default=3_000_000, ge=21_000)
     pools: tuple[Address, ...] = ()
     quote_token: Address | None = None
     coingecko_platform: str | None = None

@@ -55,10 +55,10 @@ async def test_selling_works_as_buying_does(world: World) -> None:
 
 
 async def test_trade_on_a_quiet_chain_is_simulated_at_the_present_time(world: World) -> None:
-    identity = await world.request_trade(ONE_QUOTE)
     # An hour without a block: by the newest one's clock, any deadline is too far ahead.
     world.anvil.rpc("evm_increaseTime", 3600)
     world.clock.ahead_s = 3600.0
+    identity = await world.request_trade(ONE_QUOTE)
     await world.executor().advance(identity)
     trade = await world.trade(identity)
     assert trade.status == "completed", (trade.failure_code, trade.failure_detail)

@@ -12,10 +12,9 @@ import pytest
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.executor_world import ONE_QUOTE, World, executor_world
 from devstack.lying_rpc import LyingRpc
-from devstack.uniswap import FAR_FUTURE
 from devstack.vaults import LocalVaults
+from tests.integration.moving_market import rise_after_quotes
 from tests.integration.worker.conftest import Client, UserIsToken
-from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.models import Signer
 from tradingflow.py_worker.kit.registry import node_types
@@ -76,19 +75,6 @@ async def as_owner(world: World, function: str, *arguments: object) -> None:
         await vaults.deployer.send(vault.functions[function](*arguments))
 
 
-async def buy_dearly(world: World) -> None:
-    """Somebody buys so much of the base token that its price rises by far more than any slippage allowed here."""
-    market, amount = world.market, 1_000_000 * ONE_QUOTE
-    async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
-        somebody = vaults.deployer
-        token = somebody.at("TestToken", market.quote_token)
-        router = somebody.at("SwapRouter", market.swap_router)
-        await somebody.send(token.functions.mint(somebody.account, amount))
-        await somebody.send(token.functions.approve(market.swap_router, amount))
-        terms = (market.quote_token, market.base_token, market.fee, somebody.account, FAR_FUTURE, amount, 0, 0)
-        await somebody.send(router.functions.exactInputSingle(terms))
-
-
 def codes(report: Any, *, blocking: bool) -> set[str]:
     return {finding["code"] for finding in report["findings"] if finding["blocks"] == blocking}
 
@@ -138,14 +124,7 @@ async def test_a_flow_whose_trade_would_revert_is_not_started(
 async def test_a_price_that_moves_between_quote_and_simulation_keeps_no_flow_from_starting(
     owner: Client, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quoted = UniswapReader.quote
-
-    async def quote_then_rise(reader: UniswapReader, *arguments: Any, **named: Any) -> int:
-        amount_out = await quoted(reader, *arguments, **named)
-        await buy_dearly(world)
-        return amount_out
-
-    monkeypatch.setattr(UniswapReader, "quote", quote_then_rise)
+    rise_after_quotes(world, monkeypatch)
     report = await stored(owner, swap(world))
     assert report["ready"], report["findings"]
     assert int(report["trades"][0]["amount_out"]) > 0

@@ -95,23 +95,29 @@ class NonceHealer:
         elif isinstance(outcome, Taken):
             async with self._relayer.sessions() as session, session.begin():
                 await repository.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
-        elif self._relayer.is_overdue(latest):
-            await self._replace(latest)
-        elif self._relayer.is_silent(latest):
+        elif self._relayer.is_overdue(latest) and await self._replace(attempts):
+            return
+        elif latest.gives_up and self._relayer.is_silent(latest):  # a swap that was written off stays unsaid
             await self._relayer.broadcast(latest)
 
-    async def _replace(self, latest: Transaction) -> None:
+    async def _replace(self, attempts: Sequence[Transaction]) -> bool:
+        """Whether another attempt was sent."""
+        latest = attempts[-1]
         call = self._relayer.empty_transfer(latest.signer)
         try:
-            fees = await self._relayer.fees(latest.chain_id)
+            market = await self._relayer.fees(latest.chain_id)
+            fees = self._relayer.replacement_fees(attempts, call, market)
+            if fees is None:
+                return False
             async with self._relayer.sessions() as session, session.begin():
                 replacement = await self._relayer.prepare_replacement(session, call, latest, fees)
         except IntegrityError:
-            return
+            return True  # another process has replaced it
         except Refused as refusal:
             log.warning("filler cannot be replaced now", hash=latest.hash, code=refusal.code)
-            return
+            return False
         await self._relayer.broadcast(replacement)
+        return True
 
     async def _report_stuck(self, chain_id: int, signer: str) -> None:
         before = self._relayer.clock.now() - STUCK_AFTER

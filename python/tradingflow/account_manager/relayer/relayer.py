@@ -140,17 +140,32 @@ class Relayer:
         """
         return await self._store(session, intent, signer, nonce, len(attempts) + 1, call, fees)
 
+    def replacement_fees(self, attempts: Sequence[Transaction], call: Call, market: Fees) -> Fees | None:
+        """What another attempt at the slot has to pay; None while sending the latest again gets as far.
+
+        Only what a node may hold is outbid: fees that rose with each attempt of an empty purse would be beyond the
+        ceiling by the time it is filled. At the ceiling there is nothing left to outbid with.
+        """
+        latest = attempts[-1]
+        held = [attempt for attempt in attempts if _may_be_held(attempt)]
+        fees = market
+        if held:
+            best = Fees(max(a.max_fee_per_gas for a in held), max(a.max_priority_fee_per_gas for a in held))
+            fees = market.replacing(best).at_most(self._fee_ceiling)
+        if call.gives_up != latest.gives_up or self.has_expired(latest):
+            return fees
+        outbid = fees.max_fee if _may_be_held(latest) else market.base_fee
+        return fees if latest.max_fee_per_gas < outbid else None
+
     async def prepare_replacement(
         self, session: AsyncSession, call: Call, latest: Transaction, fees: Fees
     ) -> Transaction:
-        """Sign and store another attempt for the same nonce, with both fees raised by what nodes ask for.
+        """Sign and store another attempt for the same nonce, for what `replacement_fees` says.
 
         A losing race for the attempt number raises IntegrityError: somebody else has replaced it.
         """
         intent = Intent(latest.purpose, latest.purpose_id, latest.chain_id)
-        raised = fees.replacing(Fees(latest.max_fee_per_gas, latest.max_priority_fee_per_gas))
-        raised = raised.limited_to(self._fee_ceiling)
-        return await self._store(session, intent, latest.signer, latest.nonce, latest.attempt + 1, call, raised)
+        return await self._store(session, intent, latest.signer, latest.nonce, latest.attempt + 1, call, fees)
 
     async def _store(
         self, session: AsyncSession, intent: Intent, signer: str, nonce: int, attempt: int, call: Call, fees: Fees
@@ -189,7 +204,7 @@ class Relayer:
             if outcome.is_held:
                 now = self.clock.now()
                 await repository.set_status(session, [transaction.id], TransactionStatus.BROADCAST, broadcast_at=now)
-            elif outcome is not SendOutcome.NONCE_TOO_LOW:
+            elif outcome not in (SendOutcome.NONCE_TOO_LOW, SendOutcome.UNDERPRICED):
                 await repository.set_status(session, [transaction.id], TransactionStatus.DROPPED)
         self._report(transaction, outcome)
         self.reached(Step.BROADCAST)
@@ -244,6 +259,15 @@ class Relayer:
         """Whether this attempt had its time to be mined and should be replaced."""
         return self.clock.now() - transaction.created_at >= timedelta(seconds=self.settings.replace_after_s)
 
+    def has_expired(self, transaction: Transaction) -> bool:
+        """Whether this attempt would only revert by now."""
+        return transaction.expires_at is not None and self.clock.now() >= transaction.expires_at
+
     def empty_transfer(self, signer: str) -> Call:
         """A call that moves nothing and only takes a nonce."""
         return Call(to=signer, data=b"", gas_limit=EMPTY_TRANSFER_GAS, gives_up=True)
+
+
+def _may_be_held(attempt: Transaction) -> bool:
+    """Whether some node may have this attempt in its pool: all but those no node ever took."""
+    return attempt.status != TransactionStatus.DROPPED or attempt.broadcast_at is not None

@@ -68,7 +68,10 @@ class TradeDesk:
             return trade, await transactions.attempts_for(session, trade.id)
 
     async def retry(self, trade_id: str) -> None:
-        """Queue a failed trade again under the same trade id, with a new quote. Raises Conflict for any other trade."""
+        """Queue a failed trade again under the same trade id, with a new quote. Raises Conflict for any other trade.
+
+        Whoever asks knows that the decision is old, and whether its flow still runs.
+        """
         trade, _ = await self.read(trade_id)
         undone = dict.fromkeys(
             ("failure_code", "failure_detail", "min_amount_out", "transaction_hash", "block_number", "block_hash",
@@ -78,7 +81,8 @@ class TradeDesk:
             row = await repository.lock(session, trade.id)
             if row.status != TradeStatus.FAILED:
                 raise Conflict("not_failed", f"only a failed trade can be tried again; this one is {row.status}")
-            await repository.move(session, trade.id, TradeStatus.REQUESTED, **undone)
+            now = self.clock.now()
+            await repository.move(session, trade.id, TradeStatus.REQUESTED, retried_at=now, **undone)
 
     async def cancel(self, trade_id: str) -> str:
         """Call a trade off; says what that means. Raises Conflict for a trade that has ended.

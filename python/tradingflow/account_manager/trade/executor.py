@@ -9,10 +9,11 @@ settled from the vault's own event, whatever our rows say.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from web3.types import BlockIdentifier
 
 from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Waiting
@@ -21,7 +22,7 @@ from tradingflow.account_manager.relayer.transitions import TradeStatus, Transac
 from tradingflow.account_manager.trade import repository, spending
 from tradingflow.account_manager.trade.plan import Plan, Planner
 from tradingflow.account_manager.trade.repository import Failure
-from tradingflow.account_manager.trade.settlement import PURPOSE, Settlement, revert_reason
+from tradingflow.account_manager.trade.settlement import PURPOSE, Settlement, client_of, revert_reason
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import Fees
 from tradingflow.chain.transactions import head_number
@@ -33,7 +34,11 @@ from tradingflow.db.models import Trade, Transaction
 log = get_logger(__name__)
 
 OPERATOR_CHANGED = Failure("operator_changed", "the vault's owner named another operator while the trade was under way")
+NOT_SENT = Failure("not_sent_in_time", "the trade could not be sent before its time was over")
+TERMINATED = Failure("node_terminated", "the node that asked for the trade was ended before the trade was sent")
 NOT_MINED = Failure("not_mined_in_time", "no attempt was mined before the trade's time was over")
+# Nodes forget the state of blocks below the newest 128; how far they lag each other is less than half of that.
+STATE_KEPT_BLOCKS = 64
 
 
 class TradeExecutor:
@@ -70,8 +75,8 @@ class TradeExecutor:
     async def _begin(self, trade: Trade) -> None:
         if not await self._is_its_turn(trade):
             return
-        if trade.failure_code is not None:  # called off while it had a nonce, which then went to somebody else
-            await self._settlement.fail(trade, Failure(trade.failure_code, trade.failure_detail or ""))
+        if (lapsed := await self._lapse(trade)) is not None:
+            await self._end_unsent(trade, lapsed)
             return
         try:
             plan = await self._planner.plan(trade)
@@ -94,11 +99,35 @@ class TradeExecutor:
         async with self._relayer.sessions() as session:
             return await repository.next_requested(session, trade.chain_id, trade.vault_address) == trade.id
 
+    async def _lapse(self, trade: Trade) -> Failure | None:
+        """Why a trade that waits is not wanted any more."""
+        if trade.failure_code is not None:  # called off while it had a nonce, which then went to somebody else
+            return Failure(trade.failure_code, trade.failure_detail or "")
+        if trade.retried_at is None:
+            if self._is_over(trade.created_at):
+                return NOT_SENT
+            async with self._relayer.sessions() as session:
+                if await repository.was_terminated(session, trade):
+                    return TERMINATED
+        return None
+
     async def _refuse(self, trade: Trade, refusal: Refused) -> None:
         if refusal.code == "trade_id_used":
             await self._settlement.settle_from_chain(trade)
         else:
-            await self._settlement.fail(trade, Failure(refusal.code, refusal.detail))
+            await self._end_unsent(trade, Failure(refusal.code, refusal.detail))
+
+    async def _end_unsent(self, trade: Trade, failure: Failure) -> None:
+        """What had an attempt once may have been executed by it, and be refused for just that reason (a cool-down)."""
+        async with self._relayer.sessions() as session:
+            was_sent = bool(await transactions.attempts_for(session, trade.id))
+        if was_sent and await self._vault(trade).trade_used(trade.id):
+            await self._settlement.settle_from_chain(trade)
+        else:
+            await self._settlement.fail(trade, failure, was_sent=was_sent)
+
+    def _is_over(self, since: datetime) -> bool:
+        return self._relayer.clock.now() - since >= timedelta(seconds=self._relayer.settings.trade_ttl_s)
 
     async def _prepare(self, trade: Trade, plan: Plan) -> Transaction | None:
         """None when another executor was faster, or another trade of the vault is in flight."""
@@ -148,27 +177,31 @@ class TradeExecutor:
         depth = await head_number(client) - mined.receipt.block_number + 1
         if depth < self._relayer.settings.trade_confirmations:
             return
-        if mined.transaction.gives_up:
-            failure = Failure(trade.failure_code or NOT_MINED.code, trade.failure_detail or NOT_MINED.detail)
-            await self._settlement.fail(trade, failure, attempts, mined.receipt)
-        elif mined.receipt.succeeded:
-            await self._settlement.complete(trade, attempts, mined.receipt)
+        if not mined.receipt.succeeded or mined.transaction.gives_up:
+            block: BlockIdentifier = mined.receipt.block_number if depth <= STATE_KEPT_BLOCKS else "latest"
+            await self._settle_without(trade, attempts, mined, block)
         else:
-            await self._settle_reverted(trade, attempts, mined)
+            await self._settlement.complete(trade, attempts, mined.receipt)
 
-    async def _settle_reverted(self, trade: Trade, attempts: Sequence[Transaction], mined: Mined) -> None:
-        """A revert may mean that the trade was executed by another transaction: the vault knows."""
-        vault = VaultContract(self._client(trade), trade.vault_address)
-        if await vault.trade_used(trade.id):
+    async def _settle_without(
+        self, trade: Trade, attempts: Sequence[Transaction], mined: Mined, block: BlockIdentifier
+    ) -> None:
+        """The slot was mined and did not trade. Another slot of the trade may have: the vault knows.
+
+        Asked as of the slot's own block, so that a node which is behind does not answer for an earlier one.
+        """
+        if await self._vault(trade).trade_used(trade.id, block=block):
             await self._settlement.settle_from_chain(trade)
             return
-        failure = await revert_reason(self._client(trade), mined)
+        if mined.transaction.gives_up:
+            failure = Failure(trade.failure_code or NOT_MINED.code, trade.failure_detail or NOT_MINED.detail)
+        else:
+            failure = await revert_reason(self._client(trade), mined)
         await self._settlement.fail(trade, failure, attempts, mined.receipt)
 
     async def _start_over(self, trade: Trade, attempts: Sequence[Transaction]) -> None:
         """The nonce is gone to a foreign transaction: this slot is dead, and the trade needs another."""
-        vault = VaultContract(self._client(trade), trade.vault_address)
-        if await vault.trade_used(trade.id):
+        if await self._vault(trade).trade_used(trade.id):
             await self._settlement.settle_from_chain(trade)
             return
         log.warning("nonce taken by a foreign transaction", trade_id=trade.id, nonce=attempts[-1].nonce)
@@ -190,21 +223,26 @@ class TradeExecutor:
     async def _press(self, trade: Trade, attempts: Sequence[Transaction]) -> bool:
         """Whether something was sent."""
         latest = attempts[-1]
-        if self._relayer.is_overdue(latest):
-            replacement = await self._replacement(trade, latest)
-            if replacement is None:
-                return False
-            self._relayer.reached(Step.REPLACEMENT_PREPARED)
-            return (await self._relayer.broadcast(replacement)).is_held
-        if self._relayer.is_silent(latest):
+        is_unwanted = trade.failure_code is not None and not latest.gives_up
+        if is_unwanted or self._relayer.is_overdue(latest):
+            replacement = await self._replacement(trade, attempts)
+            if replacement is not None:
+                self._relayer.reached(Step.REPLACEMENT_PREPARED)
+                return (await self._relayer.broadcast(replacement)).is_held
+        if self._relayer.is_silent(latest) and not is_unwanted and not self._relayer.has_expired(latest):
             return (await self._relayer.broadcast(latest)).is_held
         return False
 
-    async def _replacement(self, trade: Trade, latest: Transaction) -> Transaction | None:
+    async def _replacement(self, trade: Trade, attempts: Sequence[Transaction]) -> Transaction | None:
+        """None where none is needed or possible now."""
+        latest = attempts[-1]
         try:
-            fees = await self._relayer.fees(trade.chain_id)
+            market = await self._relayer.fees(trade.chain_id)
             failure, plan = await self._decide_again(trade, latest)
             call = plan.call if plan is not None else self._relayer.empty_transfer(latest.signer)
+            fees = self._relayer.replacement_fees(attempts, call, market)
+            if fees is None:
+                return None
             return await self._prepare_replacement(trade, latest, call, fees, failure)
         except Refused as refusal:
             # Nothing to do but wait for the market, or for somebody to raise the ceiling.
@@ -230,8 +268,7 @@ class TradeExecutor:
         """A fresh plan for the same trade, or why it is called off; neither when that was decided before."""
         if trade.failure_code is not None:
             return None, None
-        ttl = timedelta(seconds=self._relayer.settings.trade_ttl_s)
-        if trade.submitted_at is not None and self._relayer.clock.now() - trade.submitted_at >= ttl:
+        if trade.submitted_at is not None and self._is_over(trade.submitted_at):
             return NOT_MINED, None
         try:
             plan = await self._planner.plan(trade)
@@ -250,4 +287,7 @@ class TradeExecutor:
             return await repository.next_requested(session, trade.chain_id, trade.vault_address)
 
     def _client(self, trade: Trade) -> ChainClient:
-        return self._relayer.chains[trade.chain_id]
+        return client_of(self._relayer.chains, trade)
+
+    def _vault(self, trade: Trade) -> VaultContract:
+        return VaultContract(self._client(trade), trade.vault_address)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+
+from web3.types import BlockIdentifier
 
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
-from tradingflow.chain.client import ChainClient
+from tradingflow.account_manager.trade.settlement import client_of
 from tradingflow.chain.fees import Fees
-from tradingflow.chain.transactions import estimate_gas, newest_block
+from tradingflow.chain.transactions import BlockHead, newest_block
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import LONGEST_DEADLINE, Swap, TokenPolicy, VaultContract
 from tradingflow.core.errors import Refused
@@ -30,7 +31,7 @@ class Timing:
     """The swap's deadline, and the block it is simulated on."""
 
     deadline: datetime
-    block: Literal["latest", "pending"]
+    block: BlockIdentifier
 
 
 @dataclass(frozen=True)
@@ -56,33 +57,38 @@ class Planner:
 
     async def plan(self, trade: Trade) -> Plan:
         """Raises Refused, or DependencyUnavailable when the chain cannot be asked."""
-        client = self._client(trade)
+        client = client_of(self._relayer.chains, trade)
         vault = VaultContract(client, trade.vault_address)
+        head = await newest_block(client)
         operator, policy, min_amount_out, fees = await asyncio.gather(
             vault.operator(),
             vault.token_policy(trade.token_in),
-            self._min_amount_out(trade),
+            self._min_amount_out(trade, head),
             self._relayer.fees(trade.chain_id),
         )
         signer = self._relayer.signers.of(operator.address).address
-        timing = await self._timing(client)
+        timing = self._timing(head)
         swap = _swap(trade, min_amount_out, timing.deadline)
-        data = vault.encode_swap(swap)
         _, gas = await asyncio.gather(
             vault.simulate_swap(swap, signer, block=timing.block),
-            estimate_gas(client, sender=signer, to=trade.vault_address, data=data, block=timing.block),
+            vault.estimate_swap(swap, signer, block=timing.block),
         )
-        call = Call(trade.vault_address, data, gas * GAS_HEADROOM_PERCENT // 100, expires_at=timing.deadline)
+        call = Call(
+            trade.vault_address, vault.encode_swap(swap), gas * GAS_HEADROOM_PERCENT // 100, expires_at=timing.deadline
+        )
         return Plan(signer, call, fees, min_amount_out, policy)
 
-    async def _min_amount_out(self, trade: Trade) -> int:
+    async def _min_amount_out(self, trade: Trade, head: BlockHead) -> int:
         """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with.
 
-        So what the prices of that moment allowed stays allowed.
+        So what the prices of that moment allowed stays allowed. Quoted on the block of the simulation, or a market
+        that moves in between would look like a trade that cannot hold its own minimum.
         """
         if trade.min_amount_out is not None:
             return trade.min_amount_out
-        quoted = await self._readers[trade.chain_id].quote(trade.path, trade.amount_in, router=trade.router)
+        quoted = await self._readers[trade.chain_id].quote(
+            trade.path, trade.amount_in, head.number, router=trade.router
+        )
         if self._prices is not None:
             await self._prices.check(trade, quoted)
         least = minus_bps(quoted, trade.slippage_bps)
@@ -90,25 +96,18 @@ class Planner:
             raise Refused("min_amount_out_zero", "the quote less the slippage leaves nothing to insist on")
         return least
 
-    async def _timing(self, client: ChainClient) -> Timing:
+    def _timing(self, head: BlockHead) -> Timing:
         """A deadline that suits the clock of the newest block, by which the simulation runs.
 
         Only on a chain that stands still is that clock too far behind; there the block to come has the present time.
         It also holds what waits in the node's pool, so it is no place to simulate a replacement.
         """
-        head = (await newest_block(client)).time
-        now = max(self._relayer.clock.now(), head)
+        now = max(self._relayer.clock.now(), head.time)
         wanted = now + timedelta(seconds=self._relayer.settings.trade_deadline_s)
-        latest_allowed = head + LONGEST_DEADLINE
+        latest_allowed = head.time + LONGEST_DEADLINE
         if latest_allowed - now < SHORTEST_DEADLINE:
             return Timing(wanted, "pending")
-        return Timing(min(wanted, latest_allowed), "latest")
-
-    def _client(self, trade: Trade) -> ChainClient:
-        client = self._relayer.chains.get(trade.chain_id)
-        if client is None:
-            raise Refused("unknown_chain", f"chain {trade.chain_id} is not served")
-        return client
+        return Timing(min(wanted, latest_allowed), head.number)
 
 
 def _swap(trade: Trade, min_amount_out: int, deadline: datetime) -> Swap:

@@ -10,7 +10,7 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import TradeStatus, trade_sources
-from tradingflow.db.models import Trade, Vault
+from tradingflow.db.models import NodeTask, Trade, Vault
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ async def next_requested(session: AsyncSession, chain_id: int, vault: str) -> st
         .limit(1)
     )
     return found
+
+
+async def was_terminated(session: AsyncSession, trade: Trade) -> bool:
+    """Whether somebody ended the node that asked for the trade: alone, with its cycle, or with the whole flow."""
+    task = await session.get(NodeTask, (trade.flow_pk, trade.cycle, trade.node_id))
+    return task is not None and task.status == "terminated"
 
 
 async def move(session: AsyncSession, trade_id: str, target: TradeStatus, **values: Any) -> bool:

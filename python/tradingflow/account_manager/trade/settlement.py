@@ -6,6 +6,7 @@ Each ending is one transaction: the slot's attempts, the trade row, and the mess
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -21,7 +22,7 @@ from tradingflow.chain.transactions import Receipt, block_hash, find_receipt, he
 from tradingflow.chain.vault import ExecutedTrade, VaultContract
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import PlatformSettings
-from tradingflow.core.errors import InvariantBroken
+from tradingflow.core.errors import DependencyUnavailable, InvariantBroken, Refused
 from tradingflow.core.ids import cycle_partition
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
@@ -35,6 +36,8 @@ log = get_logger(__name__)
 
 PURPOSE = "trade"
 LANE = "account_manager"
+# Longer than a node may lag and still be asked; then a trade that no node has seen executed stays failed.
+UNSENT_FINAL_AFTER = timedelta(minutes=15)
 UNKNOWN_REVERT = Failure("reverted", "the transaction reverted; the same call no longer says why")
 
 
@@ -69,13 +72,22 @@ class Settlement:
         await self._write(trade, TradeStatus.COMPLETED, _facts_of(executed), attempts, receipt)
 
     async def fail(
-        self, trade: Trade, failure: Failure, attempts: Sequence[Transaction] = (), receipt: Receipt | None = None
+        self,
+        trade: Trade,
+        failure: Failure,
+        attempts: Sequence[Transaction] = (),
+        receipt: Receipt | None = None,
+        *,
+        was_sent: bool = False,
     ) -> None:
-        """The trade did not happen: it was refused before anything was sent, or its slot was mined without it."""
+        """The trade did not happen: it was refused before anything was sent, or its slot was mined without it.
+
+        `was_sent`: it once had an attempt, in a slot that is dead; the chain is asked again before that is final.
+        """
         facts: dict[str, Any] = {"failure_code": failure.code, "failure_detail": failure.detail}
-        if receipt is None:
+        if receipt is None and not was_sent:
             facts["finalized_at"] = self._around.clock.now()  # nothing on chain that a reorg could change
-        else:
+        elif receipt is not None:
             facts |= _place_of(receipt)
         await self._write(trade, TradeStatus.FAILED, facts, attempts, receipt)
 
@@ -96,6 +108,7 @@ class Settlement:
     async def confirm(self, trade: Trade) -> None:
         """A settled trade is final once its block is deep enough; a trade whose block is gone is reopened."""
         if trade.block_number is None:
+            await self._confirm_unsent(trade)
             return
         client = self._client(trade)
         found = await block_hash(client, trade.block_number)
@@ -104,9 +117,19 @@ class Settlement:
         if found != trade.block_hash:
             await self._reopen(trade)
         elif await head_number(client) - trade.block_number >= client.settings.finality_blocks:
-            async with self._around.sessions() as session, session.begin():
-                await repository.amend(session, trade.id, finalized_at=self._around.clock.now())
-            self._around.reached(Step.FINALIZED)
+            await self._finalize(trade)
+
+    async def _confirm_unsent(self, trade: Trade) -> None:
+        """A failed trade with dead attempts: the node that knew nothing of its execution may have been a frozen one."""
+        if await self._vault(trade).trade_used(trade.id):
+            await self.settle_from_chain(trade)
+        elif trade.settled_at is not None and self._around.clock.now() - trade.settled_at >= UNSENT_FINAL_AFTER:
+            await self._finalize(trade)
+
+    async def _finalize(self, trade: Trade) -> None:
+        async with self._around.sessions() as session, session.begin():
+            await repository.amend(session, trade.id, finalized_at=self._around.clock.now())
+        self._around.reached(Step.FINALIZED)
 
     async def _reopen(self, trade: Trade) -> None:
         log.warning("block of a settled trade was reorganised away", trade_id=trade.id, block=trade.block_number)
@@ -120,6 +143,8 @@ class Settlement:
                 siblings = await transactions.attempts_at(session, own.chain_id, own.signer, own.nonce)
                 await transactions.record_unmined(session, siblings)
             undone = dict.fromkeys(("transaction_hash", "block_number", "block_hash", "amount_out"))
+            if row.status == TradeStatus.FAILED:
+                await spending.take_again(session, row)  # given back when it failed, and it may be mined after all
             await repository.move(session, trade.id, target, **undone)
 
     async def _write(
@@ -170,7 +195,7 @@ class Settlement:
         return created if created is not None else self._client(trade).settings.start_block
 
     def _client(self, trade: Trade) -> ChainClient:
-        return self._around.chains[trade.chain_id]
+        return client_of(self._around.chains, trade)
 
     def _vault(self, trade: Trade) -> VaultContract:
         return VaultContract(self._client(trade), trade.vault_address)
@@ -195,13 +220,25 @@ def _place_of(receipt: Receipt) -> dict[str, Any]:
     }
 
 
+def client_of(chains: Mapping[int, ChainClient], trade: Trade) -> ChainClient:
+    """Raises Refused `unknown_chain` where the trade's chain is not served (any more)."""
+    client = chains.get(trade.chain_id)
+    if client is None:
+        raise Refused("unknown_chain", f"chain {trade.chain_id} is not served")
+    return client
+
+
 async def revert_reason(client: ChainClient, mined: Mined) -> Failure:
     """Why a mined transaction reverted: the same call once more on top of its own block.
 
-    Later transactions of that block have changed the state it sees, so it may find no reason any more.
+    Later transactions of that block have changed the state it sees, so it may find no reason any more; and a node
+    that has dropped the block's state since then has none to give, which must not keep the trade open.
     """
     try:
         await replay(client, mined.receipt)
     except CallReverted as reverted:
         return Failure(reverted.code, reverted.detail)
+    except DependencyUnavailable as error:
+        if error.code != "rpc_error":
+            raise
     return UNKNOWN_REVERT

@@ -50,6 +50,15 @@ async def reserve(session: AsyncSession, trade: Trade, day: date, policy: TokenP
 
 async def release(session: AsyncSession, trade: Trade) -> None:
     """Give back what a trade took that was not executed after all."""
+    await _change(session, trade, -trade.amount_in)
+
+
+async def take_again(session: AsyncSession, trade: Trade) -> None:
+    """Take what was given back for a failure that a reorg has undone: whatever the cap says, it may be mined."""
+    await _change(session, trade, trade.amount_in)
+
+
+async def _change(session: AsyncSession, trade: Trade, by: int) -> None:
     if trade.submitted_at is None:
         return
     await session.execute(
@@ -60,5 +69,5 @@ async def release(session: AsyncSession, trade: Trade) -> None:
             VaultSpend.token == trade.token_in,
             VaultSpend.day == trade.submitted_at.date(),
         )
-        .values(spent=func.greatest(VaultSpend.spent - literal(trade.amount_in, BaseUnits), 0))
+        .values(spent=func.greatest(VaultSpend.spent + literal(by, BaseUnits), 0))
     )

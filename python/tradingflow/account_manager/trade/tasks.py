@@ -42,6 +42,8 @@ async def _advance(process: ExecutorProcess, trade_id: str) -> None:
         log.warning("trade not advanced", trade_id=trade_id, code=error.code, detail=error.detail)
     except DBAPIError as error:
         log.warning("trade not advanced", trade_id=trade_id, error=error.orig)
+    except Exception:  # a row that breaks the executor must not keep the others of the sweep waiting
+        log.exception("trade not advanced", trade_id=trade_id)
 
 
 @app.task(name="trade.sweep", ignore_result=True)

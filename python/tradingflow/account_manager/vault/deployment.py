@@ -108,8 +108,8 @@ class VaultDeployer:
             await self._settle(deployment, attempts, outcome)
         elif isinstance(outcome, Taken):
             await self._start_over(deployment, attempts)
-        elif self._relayer.is_overdue(attempts[-1]):
-            await self._replace(deployment, attempts[-1])
+        elif self._relayer.is_overdue(attempts[-1]) and await self._replace(deployment, attempts):
+            return
         elif self._relayer.is_silent(attempts[-1]):
             await self._broadcast(deployment, attempts[-1])
 
@@ -134,18 +134,26 @@ class VaultDeployer:
             await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
             await repository.move(session, deployment.id, DeploymentStatus.QUEUED)
 
-    async def _replace(self, deployment: VaultDeployment, latest: Transaction) -> None:
+    async def _replace(self, deployment: VaultDeployment, attempts: Sequence[Transaction]) -> bool:
+        """Whether another attempt was sent."""
+        latest = attempts[-1]
         factory = VaultFactoryContract(self._client(deployment))
         data = factory.encode_create(deployment.owner_address, deployment.salt)
-        fees = await self._relayer.fees(deployment.chain_id)
+        call = Call(factory.address, data, latest.gas_limit)
         try:
+            fees = self._relayer.replacement_fees(attempts, call, await self._relayer.fees(deployment.chain_id))
+            if fees is None:
+                return False
             async with self._relayer.sessions() as session, session.begin():
                 await repository.lock(session, deployment.id)
-                call = Call(factory.address, data, latest.gas_limit)
                 replacement = await self._relayer.prepare_replacement(session, call, latest, fees)
         except IntegrityError:
-            return  # another executor replaced this attempt in the meantime
+            return True  # another executor replaced this attempt in the meantime
+        except Refused as refusal:
+            log.warning("vault creation cannot be replaced now", deployment_id=str(deployment.id), code=refusal.code)
+            return False
         await self._broadcast(deployment, replacement)
+        return True
 
     # ------------------------------------------------------------------ mined → verified
 

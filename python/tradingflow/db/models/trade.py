@@ -22,7 +22,8 @@ class Trade(Base):
     `id` is the trade id the vault burns. A settled trade is `completed` (mined, `amount_out` from the event)
     or `failed` with `failure_code` and `failure_detail`; `finalized_at` says when no reorg could undo that any more.
     A `submitted` trade with a `failure_code` is being called off: it fails so unless it is mined first.
-    `settled_at` is when the flow was told, and stays when a reorg reopens the trade.
+    `settled_at` is when the flow was told, and stays when a reorg reopens the trade. `retried_at` is when an operator
+    last asked for another try: from then on neither the trade's age nor the end of its cycle counts.
     The unique index on trades in flight makes a vault's trades go out one at a time, so that each is simulated
     against balances and caps no trade of ours is about to change.
     """
@@ -67,6 +68,7 @@ class Trade(Base):
     failure_detail: Mapped[str | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+    retried_at: Mapped[datetime | None]
     submitted_at: Mapped[datetime | None]
     settled_at: Mapped[datetime | None]
     finalized_at: Mapped[datetime | None]

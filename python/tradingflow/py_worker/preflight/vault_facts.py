@@ -11,7 +11,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.erc20 import Erc20Contract
 from tradingflow.chain.fees import current_fees
 from tradingflow.chain.swap_path import decode_path
-from tradingflow.chain.transactions import estimate_gas, newest_block
+from tradingflow.chain.transactions import newest_block
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import Swap, VaultContract
 from tradingflow.chain.vault_policy import KIND_UNISWAP_V2
@@ -140,11 +140,8 @@ class VaultFacts:
             min_amount_out=minus_bps(amount_out, intent.slippage_bps),
             deadline=int(deadline.timestamp()),
         )
-        data = self._vault.encode_swap(swap)
         try:
-            gas = await estimate_gas(
-                self._client, sender=operator, to=self._vault.address, data=data, block=block.number
-            )
+            gas = await self._vault.estimate_swap(swap, operator, block=block.number)
         except Refused as refusal:
             passing = refusal.code in PASSING
             return Quoted(amount_out, None, (Finding(refusal.code, refusal.detail, not passing),))

@@ -1,0 +1,169 @@
+"""Trades that wait, or wait again: how long, for whom, and what the chain has to say before they fail."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from unittest.mock import AsyncMock
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from devstack.anvil import CHAIN_ID
+from devstack.executor_world import ONE_QUOTE, World
+from tests.integration.moving_market import rise_after_quotes
+from tradingflow.account_manager.relayer.transitions import TransactionStatus
+from tradingflow.account_manager.trade import settlement
+from tradingflow.account_manager.trade.desk import TradeDesk
+from tradingflow.account_manager.trade.plan import Planner
+from tradingflow.chain.vault import VaultContract
+from tradingflow.core.errors import DependencyUnavailable, Refused
+from tradingflow.db.models import Cycle, NodeTask, Trade, Transaction, VaultSpend
+
+
+@pytest.fixture
+def desk(world: World) -> TradeDesk:
+    return TradeDesk(world.settings, world.sessions, {CHAIN_ID: world.client}, world.clock)
+
+
+async def outcome(world: World, identity: str) -> tuple[str, str | None]:
+    trade = await world.trade(identity)
+    return trade.status, trade.failure_code
+
+
+async def test_a_trade_that_waited_longer_than_its_time_is_not_sent_any_more(world: World, desk: TradeDesk) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    world.clock.ahead_s += world.settings.trade_ttl_s + 1
+    world.anvil.rpc("evm_increaseTime", world.settings.trade_ttl_s + 1)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "not_sent_in_time")
+    assert await world.transactions(identity) == []
+    assert len(await world.told()) == 1
+    await desk.retry(identity)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+
+
+@pytest.mark.parametrize(("status", "expected"), [("terminated", "failed"), ("running", "completed")])
+async def test_a_trade_whose_node_was_ended_is_not_sent(
+    world: World, desk: TradeDesk, status: str, expected: str
+) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    trade = await world.trade(identity)
+    async with world.sessions.begin() as session:
+        await add_task(session, trade, status)
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == expected
+    if expected == "failed":
+        assert await outcome(world, identity) == ("failed", "node_terminated")
+        await desk.retry(identity)
+        await world.executor().advance(identity)
+        assert await outcome(world, identity) == ("completed", None)
+
+
+async def add_task(session: AsyncSession, trade: Trade, status: str) -> None:
+    session.add(Cycle(flow_pk=trade.flow_pk, cycle=trade.cycle, version=1, fire_time=trade.created_at, status=status))
+    await session.flush()
+    session.add(NodeTask(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, status=status))
+
+
+async def forget(world: World, identity: str) -> None:
+    """What a node that hides receipts makes of a mined trade: its nonce seems to have gone to somebody else."""
+    async with world.sessions.begin() as session:
+        dead = update(Transaction).where(Transaction.purpose_id == identity)
+        await session.execute(dead.values(status=TransactionStatus.REPLACED, block_number=None, block_hash=None))
+        blank = dict.fromkeys(("transaction_hash", "block_number", "block_hash", "amount_out", "settled_at"))
+        await session.execute(update(Trade).where(Trade.id == identity).values(status="requested", **blank))
+
+
+async def test_refusal_of_a_trade_the_chain_executed_settles_it_from_the_chain(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own execution may be why it is refused."""
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    await forget(world, identity)
+    refusal = AsyncMock(side_effect=Refused("cooldown_active", "the vault has just traded"))
+    monkeypatch.setattr(Planner, "plan", refusal)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+
+
+async def test_failure_with_dead_attempts_is_final_only_after_the_chain_was_asked_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    await forget(world, identity)
+    monkeypatch.setattr(Planner, "plan", AsyncMock(side_effect=Refused("trading_paused", "by its owner")))
+    with monkeypatch.context() as frozen:
+        frozen.setattr(VaultContract, "trade_used", AsyncMock(return_value=False))
+        await world.executor().advance(identity)
+        await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "trading_paused")
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+
+
+async def test_failure_with_dead_attempts_is_final_in_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    await forget(world, identity)
+    monkeypatch.setattr(Planner, "plan", AsyncMock(side_effect=Refused("trading_paused", "by its owner")))
+    monkeypatch.setattr(VaultContract, "trade_used", AsyncMock(return_value=False))
+    await world.executor().advance(identity)
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).finalized_at is None
+    world.clock.ahead_s += 901
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).finalized_at is not None
+
+
+async def test_reverted_trade_ends_although_no_node_keeps_its_state(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = await reverted(world)
+    pruned = DependencyUnavailable("rpc_error", "missing trie node")
+    monkeypatch.setattr(settlement, "replay", AsyncMock(side_effect=pruned))
+    world.anvil.rpc("anvil_mine", 100)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "reverted")
+
+
+async def test_cap_is_given_back_once_by_a_failure_that_a_reorg_undoes_and_makes_again(world: World) -> None:
+    identity = await reverted(world)
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "failed"
+    assert await spent(world) == 0
+    world.anvil.rpc("anvil_reorg", 2, [])
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "submitted"
+    assert await spent(world) == ONE_QUOTE
+
+
+async def reverted(world: World) -> str:
+    """A trade whose attempt is mined after the owner paused the vault."""
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
+    vault = world.client.web3.to_checksum_address(world.vault)
+    pause = world.client.contract("Vault", world.vault).encode_abi("pause", [])
+    first = {"from": world.owner, "to": vault, "data": pause, "maxPriorityFeePerGas": hex(50 * 10**9)}
+    world.anvil.rpc("eth_sendTransaction", first | {"maxFeePerGas": hex(100 * 10**9)})
+    world.anvil.rpc("evm_mine")
+    return identity
+
+
+async def spent(world: World) -> int:
+    async with world.sessions() as session:
+        row = await session.get(VaultSpend, (CHAIN_ID, world.vault, world.market.quote_token, datetime.now(UTC).date()))
+    return row.spent if row else 0
+
+
+async def test_market_that_moves_between_quote_and_simulation_refuses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rise_after_quotes(world, monkeypatch)
+    trade = await world.trade(await world.request_trade(ONE_QUOTE))
+    plan = await Planner(world.relayer()).plan(trade)
+    assert plan.min_amount_out > 0
