@@ -165,11 +165,19 @@ class Relay:
         while True:
             try:
                 client, _ = self._server.accept()
-                target = create_connection(("127.0.0.1", self._target_port))
             except OSError:
                 return
-            for source, sink in ((client, target), (target, client)):
-                threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._join, args=(client,), daemon=True).start()
+
+    def _join(self, client: socket) -> None:
+        """A server that hangs takes no connections either: only this one client is told so."""
+        try:
+            target = create_connection(("127.0.0.1", self._target_port))
+        except OSError:
+            client.close()
+            return
+        threading.Thread(target=_copy, args=(target, client), daemon=True).start()
+        _copy(client, target)
 
 
 def _copy(source: socket, sink: socket) -> None:

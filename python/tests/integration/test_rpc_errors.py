@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from devstack.ports import LOOPBACK, free_port
+from tradingflow.chain import failover
 from tradingflow.chain.client import CallReverted, ChainClient
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
@@ -38,14 +40,19 @@ TROUBLES: list[dict[str, Any]] = [
 
 
 class Refusing:
-    """A node that answers every request with one error."""
+    """A node that answers every request with one error, or not at all: a gateway in front of it does."""
 
     def __init__(self) -> None:
         self.error: dict[str, Any] = {}
+        self.asked = 0
+        self.is_gone = False
         self.port = free_port()
 
     async def serve(self, request: web.Request) -> web.Response:
         asked = orjson.loads(await request.read())
+        self.asked += 1
+        if self.is_gone:
+            return web.Response(text="<html>the gateway's own page</html>", content_type="text/html")
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"], "error": self.error}
         if asked["method"] == "eth_chainId":
             answer = {"jsonrpc": "2.0", "id": asked["id"], "result": "0x1"}
@@ -88,3 +95,22 @@ async def test_what_the_node_says_of_itself_is_not(node: Refusing, client: Chain
     with pytest.raises(DependencyUnavailable) as raised:
         await client.call("Vault", ZERO_ADDRESS, "owner")
     assert raised.value.code == "rpc_error"
+
+
+async def test_a_node_that_gives_no_answers_is_only_probed(
+    node: Refusing, client: ChainClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asks it meanwhile fails at once: requests that wait for a hanging node would pile up."""
+    node.is_gone = True
+    monkeypatch.setattr(failover, "PROBE_EVERY_S", 3600.0)
+    for _ in range(10):
+        with pytest.raises(DependencyUnavailable, match="NodeUnusable"):
+            await client.code_at(ZERO_ADDRESS)
+    assert node.asked == failover.SILENT_UNTIL_SHUT
+    later_s = time.monotonic() + 3601
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    node.is_gone, node.error = False, RATE_LIMIT
+    with pytest.raises(DependencyUnavailable, match="rate limited"):
+        await client.code_at(ZERO_ADDRESS)
+    with pytest.raises(DependencyUnavailable, match="rate limited"):
+        await client.code_at(ZERO_ADDRESS)

@@ -22,7 +22,7 @@ from tradingflow.core.errors import DependencyUnavailable, InvariantBroken, Refu
 
 REQUEST_TIMEOUT_S = 10.0
 READ_RETRIES = 3
-# Reads repeat themselves; whoever sends decides on sending again.
+# Reads repeat themselves where the connection failed, not where the node hangs; whoever sends decides on sending again.
 _RETRIED = [method for method in REQUEST_RETRY_ALLOWLIST if method != "eth_sendRawTransaction"]
 # How nodes say that execution failed; everything else they say is about themselves.
 _EVM_FAILURES = ("revert", "out of gas", "gas required exceeds", "opcode", "jump destination", "vm execution")
@@ -102,7 +102,7 @@ def _node(url: str, retries: int) -> AsyncHTTPProvider:
         url,
         request_kwargs={"timeout": aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)},
         exception_retry_configuration=ExceptionRetryConfiguration(
-            errors=(aiohttp.ClientError, TimeoutError), retries=retries, method_allowlist=_RETRIED
+            errors=(aiohttp.ClientError,), retries=retries, method_allowlist=_RETRIED
         ),
     )
 

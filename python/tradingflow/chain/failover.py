@@ -27,6 +27,10 @@ log = get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+# A node that gave no answer this often in a row is not asked but once in a while: what waits for it only piles up, and
+# soon holds everything its callers have (connections of a pool, places of a worker).
+SILENT_UNTIL_SHUT = 3
+PROBE_EVERY_S = 2.0
 # How long a vote waits for slow nodes once somebody has answered.
 VOTE_WAIT_S = 2.0
 
@@ -50,21 +54,33 @@ class Node:
         self.paused_until_s = 0.0
         self._chain_id = chain_id
         self._failures = 0
+        self._silent = 0
+        self._probe_at_s = 0.0
         self._verified = False
 
     async def ask(self, method: RPCEndpoint, params: Any) -> RPCResponse:
         """Raises one of NODE_FAILURES, and thinks less of the node then."""
+        self._knock()
         try:
             await self._verify(method)
             response = await self._post(method, params)
         except NODE_FAILURES as error:
+            self._silent += 1
             self._failed(type(error).__name__)
             raise
+        self._silent = 0
         if is_own_trouble(response):
             self._failed("rpc_error")
         else:
             self._failures, self.paused_until_s = 0, 0.0
         return response
+
+    def _knock(self) -> None:
+        """Let a request through to the node, or of one that is shut the next probe. Raises NodeUnusable."""
+        now = time.monotonic()
+        if self._silent >= SILENT_UNTIL_SHUT and now < self._probe_at_s:
+            raise NodeUnusable(f"{self.name} gave no answer {self._silent} times in a row")
+        self._probe_at_s = now + PROBE_EVERY_S
 
     async def _verify(self, method: RPCEndpoint) -> None:
         """Before anything else, and again after each failure: whoever answers there may have changed."""
