@@ -67,7 +67,7 @@ class ExecutorProcess:
         self.http = GuardedHttp(allowed=settings.outbound_allowed)
         self.prices = PriceBook(self.chains, self.sessions, self.clock)
         self.tokens = TokenRegistry(self.chains, self.prices)
-        self.valuer = VaultValuer(self.chains, self.prices, self.tokens)
+        self.valuer = VaultValuer(self.chains, self.prices, self.tokens, self.sessions)
         self.block_pricing = BlockPricing(self.chains, self.prices, self.tokens, self.sessions)
         self.price_refresh = PriceRefresh(
             self.prices, markets_of(settings, self.http, self.clock), self.sessions, self.clock

@@ -125,6 +125,7 @@ async def _wire(
     for client in chains.values():
         stack.push_async_callback(client.close)
     signer = TokenSigner(settings.jwt_seed.get_secret_value(), settings.jwt_issuer, settings.access_token_ttl_s, clock)
+    sessions = make_session_factory(engine)
     reads = make_session_factory(engine.execution_options(isolation_level="AUTOCOMMIT"))
     revoked = RevokedSessions(engine, clock)
     verifier = TokenVerifier(signer.jwks(), settings.jwt_issuer, clock)
@@ -135,14 +136,14 @@ async def _wire(
     app.state.parts = Parts(
         settings=settings,
         clock=clock,
-        sessions=make_session_factory(engine),
+        sessions=sessions,
         reads=reads,
         hot=await stack.enter_async_context(open_read_pool(settings, application="account_manager_reads")),
         redis=redis,
         chains=chains,
         prices=prices,
         tokens=tokens,
-        valuer=VaultValuer(chains, prices, tokens),
+        valuer=VaultValuer(chains, prices, tokens, sessions),
         signer=signer,
         jobs=jobs,
         revoked=revoked,

@@ -13,6 +13,9 @@ from sqlalchemy import func, select
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
+from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.portfolio import valuation
+from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
@@ -137,6 +140,26 @@ async def test_a_vault_is_worth_its_balances_at_the_pool_price(
     assert whole["totals"][0]["value"] == body["value"]
     async with sessions() as session:
         assert await session.scalar(select(func.count()).select_from(Token)) == 2
+
+
+@pytest.mark.parametrize("path", ["/portfolio", "/evm/vaults/{chain}/{vault}/portfolio"])
+async def test_no_connection_waits_while_the_chain_is_asked(
+    alice: Session, vault: str, parts: Parts, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A chain that hangs must not take the database from the routes that do not need it."""
+    engine = parts.sessions.kw["bind"]
+    resting = engine.pool.checkedout()  # the outbox and the revoked sessions are listened for all the time
+    held: list[int] = []
+    balance = valuation._balance
+
+    async def asked(client: ChainClient, token: str, holder: str, block: int) -> int | None:
+        held.append(engine.pool.checkedout())
+        return await balance(client, token, holder, block)
+
+    monkeypatch.setattr(valuation, "_balance", asked)
+    answer = await alice.get(path.format(chain=CHAIN_ID, vault=vault))
+    assert answer.status_code == 200, answer.text
+    assert set(held) == {resting}
 
 
 async def test_the_vault_is_read_with_its_policy(alice: Session, owner: Deployer, vault: str) -> None:

@@ -19,7 +19,6 @@ from tradingflow.account_manager.portfolio.valuation import exact_sum
 from tradingflow.account_manager.vault.service import own_vault
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import address_from_bytes
-from tradingflow.db.models import Vault
 
 # A front end that polls shall not make every poll a dozen calls to the chain.
 MAX_AGE = timedelta(seconds=5)
@@ -42,10 +41,7 @@ async def value_all(parts: Parts, user_id: UUID) -> dict[str, Any]:
 
 
 async def _value_anew(parts: Parts, user_id: UUID, row: Mapping[str, Any]) -> VaultPortfolio:
-    async with parts.sessions() as session, session.begin():
-        address = address_from_bytes(row["address"])
-        vault = await own_vault(session, user_id, row["chain_id"], address)
-        return await value_vault(session, parts, vault)
+    return await value_vault(parts, user_id, row["chain_id"], address_from_bytes(row["address"]))
 
 
 async def history(
@@ -84,10 +80,16 @@ def _from_stored(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def value_vault(session: AsyncSession, parts: Parts, vault: Vault) -> VaultPortfolio:
-    """Balances and values of a vault now; the valuation is kept for its history."""
-    valued = await parts.valuer.value(session, vault)
-    await repository.keep(session, vault.id, valued, parts.clock.now())
+async def value_vault(parts: Parts, user_id: UUID, chain_id: int, address: str) -> VaultPortfolio:
+    """Balances and values of the user's vault now; the valuation is kept for its history.
+
+    Raises NotFound for a vault that is not there or somebody else's, DependencyUnavailable.
+    """
+    async with parts.reads() as session:
+        vault = await own_vault(session, user_id, chain_id, address)
+    valued = await parts.valuer.value(vault)
+    async with parts.sessions.begin() as session:
+        await repository.keep(session, vault.id, valued, parts.clock.now())
     return valued
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
+from tradingflow.account_manager.token import repository as registered
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
+from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Token, Vault
 from tradingflow.prices.book import PriceBook
 from tradingflow.prices.pools import TokenPrice
@@ -26,21 +26,22 @@ NATIVE_DECIMALS = 18
 
 @dataclass(frozen=True)
 class VaultValuer:
-    """Values vaults at the latest block of their chain."""
+    """Values vaults at the latest block of their chain.
+
+    No database connection is held while the chain is asked: one that hangs would soon hold them all.
+    """
 
     chains: Mapping[int, ChainClient]
     prices: PriceBook
     tokens: TokenRegistry
+    sessions: SessionFactory
 
-    async def value(self, session: AsyncSession, vault: Vault) -> VaultPortfolio:
+    async def value(self, vault: Vault) -> VaultPortfolio:
         """Balances and prices at one block; tokens not met before enter the registry. Raises DependencyUnavailable."""
         client, prices = self.chains[vault.chain_id], self.prices.pools[vault.chain_id]
         block = await client.guard(client.web3.eth.get_block("latest"))
         number = int(block["number"])
-        named = await vaults.tokens_in_events(session, vault.chain_id, vault.address)
-        registry = await self.tokens.ensure(
-            session, vault.chain_id, sorted({*named, *await prices.tokens()} - {ZERO_ADDRESS})
-        )
+        registry = await self._registry(vault, await prices.tokens())
         addresses = sorted(registry)
         balances = await asyncio.gather(*(_balance(client, token, vault.address, number) for token in addresses))
         quoted = await asyncio.gather(*(prices.price(token, number) for token in addresses))
@@ -63,6 +64,18 @@ class VaultValuer:
             value=value,
             reason=reason,
         )
+
+    async def _registry(self, vault: Vault, priced: Iterable[str]) -> dict[str, Token]:
+        """The vault's tokens and those with prices; the ones not met before are read from the chain."""
+        async with self.sessions() as session:
+            named = await vaults.tokens_in_events(session, vault.chain_id, vault.address)
+            wanted = {*named, *priced} - {ZERO_ADDRESS}
+            known = await registered.find(session, vault.chain_id, wanted)
+        read = await self.tokens.read(vault.chain_id, wanted - known.keys())
+        if not read:
+            return known
+        async with self.sessions.begin() as session:
+            return known | await self.tokens.keep(session, vault.chain_id, read)
 
     async def _native_position(self, vault: Vault, block: int) -> Position | None:
         """Native currency, priced as its wrapped token; None when the vault holds none."""

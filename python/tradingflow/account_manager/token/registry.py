@@ -32,12 +32,16 @@ class TokenRegistry:
     async def ensure(self, session: AsyncSession, chain_id: int, addresses: Collection[str]) -> dict[str, Token]:
         """Registry entries of all `addresses` that are contracts; the missing ones are read from the chain first."""
         known = await repository.find(session, chain_id, addresses)
-        missing = [address for address in addresses if address not in known]
-        answers = await asyncio.gather(*(self._read(chain_id, address) for address in missing))
-        for address, metadata in zip(missing, answers, strict=True):
-            if metadata is not None:
-                known[address] = await self._save(session, chain_id, address, metadata)
-        return known
+        return known | await self.keep(session, chain_id, await self.read(chain_id, set(addresses) - known.keys()))
+
+    async def read(self, chain_id: int, addresses: Collection[str]) -> dict[str, TokenMetadata]:
+        """What the chain says of those that are contracts."""
+        answers = await asyncio.gather(*(self._read(chain_id, address) for address in addresses))
+        return {address: found for address, found in zip(addresses, answers, strict=True) if found is not None}
+
+    async def keep(self, session: AsyncSession, chain_id: int, read: Mapping[str, TokenMetadata]) -> dict[str, Token]:
+        """Enter what was read."""
+        return {address: await self._save(session, chain_id, address, found) for address, found in read.items()}
 
     async def _read(self, chain_id: int, address: str) -> TokenMetadata | None:
         try:

@@ -95,11 +95,10 @@ async def read_vault(
 
 @router.get("/{chain_id}/{vault}/portfolio")
 async def read_vault_portfolio(
-    chain_id: ChainId, vault: EvmAddressField, user: CurrentUser, parts: TheParts, session: Transaction
+    chain_id: ChainId, vault: EvmAddressField, user: CurrentUser, parts: TheParts
 ) -> VaultPortfolio:
     """Balances and values of one vault at the chain's latest block."""
-    own = await service.own_vault(session, user.user_id, chain_id, vault)
-    return await portfolio.value_vault(session, parts, own)
+    return await portfolio.value_vault(parts, user.user_id, chain_id, vault)
 
 
 @router.get("/{chain_id}/{vault}/performance")
