@@ -38,3 +38,14 @@ def rise_after_quotes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         return amount_out
 
     monkeypatch.setattr(UniswapReader, "quote", quote_then_rise)
+
+
+def rise_before_quotes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the price rises right before it is quoted."""
+    quoted = UniswapReader.quote
+
+    async def rise_then_quote(reader: UniswapReader, *arguments: Any, **named: Any) -> int:
+        await buy_dearly(world)
+        return await quoted(reader, *arguments, **named)
+
+    monkeypatch.setattr(UniswapReader, "quote", rise_then_quote)

@@ -98,6 +98,7 @@ async def test_attempt_is_sent_again_while_the_market_asks_for_more_than_we_pay(
 
 
 async def test_trade_called_off_is_not_said_again_and_loses_its_nonce_at_once(world: World) -> None:
+    set_base_fee(world, 2 * WEI_PER_GWEI)
     world.anvil.rpc("evm_setAutomine", False)
     identity = await world.request_trade(ONE_QUOTE)
     await world.executor().advance(identity)

@@ -8,10 +8,11 @@ from unittest.mock import AsyncMock
 import pytest
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
+from web3.types import BlockIdentifier
 
 from devstack.anvil import CHAIN_ID
-from devstack.executor_world import ONE_QUOTE, World
-from tests.integration.moving_market import rise_after_quotes
+from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
+from tests.integration.moving_market import rise_after_quotes, rise_before_quotes
 from tradingflow.account_manager.relayer.transitions import TransactionStatus
 from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.desk import TradeDesk
@@ -125,6 +126,14 @@ async def test_reverted_trade_ends_although_no_node_keeps_its_state(
     identity = await reverted(world)
     pruned = DependencyUnavailable("rpc_error", "missing trie node")
     monkeypatch.setattr(settlement, "replay", AsyncMock(side_effect=pruned))
+    used = VaultContract.trade_used
+
+    async def without_old_state(vault: VaultContract, trade_id: str, *, block: BlockIdentifier = "latest") -> bool:
+        if block != "latest":
+            raise pruned
+        return await used(vault, trade_id)
+
+    monkeypatch.setattr(VaultContract, "trade_used", without_old_state)
     world.anvil.rpc("anvil_mine", 100)
     await world.executor().advance(identity)
     assert await outcome(world, identity) == ("failed", "reverted")
@@ -160,10 +169,13 @@ async def spent(world: World) -> int:
     return row.spent if row else 0
 
 
-async def test_market_that_moves_between_quote_and_simulation_refuses_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sell_base", [True, False])
+async def test_market_that_moves_around_the_quote_refuses_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, sell_base: bool
 ) -> None:
-    rise_after_quotes(world, monkeypatch)
-    trade = await world.trade(await world.request_trade(ONE_QUOTE))
+    """What the quote says and what the simulation says come from one block: no dearer one, and no cheaper one."""
+    (rise_before_quotes if sell_base else rise_after_quotes)(world, monkeypatch)
+    amount = ONE_BASE // 100 if sell_base else ONE_QUOTE
+    trade = await world.trade(await world.request_trade(amount, sell_base=sell_base))
     plan = await Planner(world.relayer()).plan(trade)
     assert plan.min_amount_out > 0
