@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -109,6 +110,10 @@ async def test_a_node_that_gives_no_answers_is_only_probed(
     assert node.asked == failover.SILENT_UNTIL_SHUT
     later_s = time.monotonic() + 3601
     monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    at_once = await asyncio.gather(*(client.code_at(ZERO_ADDRESS) for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(failed, DependencyUnavailable) for failed in at_once)
+    assert node.asked == failover.SILENT_UNTIL_SHUT + 1, "one probe at a time"
+    monkeypatch.setattr(time, "monotonic", lambda: later_s + 3601)
     node.is_gone, node.error = False, RATE_LIMIT
     with pytest.raises(DependencyUnavailable, match="rate limited"):
         await client.code_at(ZERO_ADDRESS)

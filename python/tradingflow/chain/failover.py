@@ -8,6 +8,7 @@ receipt is missing only when none of them has it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -27,8 +28,8 @@ log = get_logger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-# A node that gave no answer this often in a row is not asked but once in a while: what waits for it only piles up, and
-# soon holds everything its callers have (connections of a pool, places of a worker).
+# A node that gave no answer this often in a row is asked by one request at a time, seconds apart: what waits for it
+# only piles up, and soon holds everything its callers have (connections of a pool, places of a worker).
 SILENT_UNTIL_SHUT = 3
 PROBE_EVERY_S = 2.0
 # How long a vote waits for slow nodes once somebody has answered.
@@ -68,6 +69,8 @@ class Node:
             self._silent += 1
             self._failed(type(error).__name__)
             raise
+        finally:
+            self._probe_at_s = time.monotonic() + PROBE_EVERY_S
         self._silent = 0
         if is_own_trouble(response):
             self._failed("rpc_error")
@@ -77,10 +80,11 @@ class Node:
 
     def _knock(self) -> None:
         """Let a request through to the node, or of one that is shut the next probe. Raises NodeUnusable."""
-        now = time.monotonic()
-        if self._silent >= SILENT_UNTIL_SHUT and now < self._probe_at_s:
+        if self._silent < SILENT_UNTIL_SHUT:
+            return
+        if time.monotonic() < self._probe_at_s:
             raise NodeUnusable(f"{self.name} gave no answer {self._silent} times in a row")
-        self._probe_at_s = now + PROBE_EVERY_S
+        self._probe_at_s = math.inf  # one at a time: until this one has ended
 
     async def _verify(self, method: RPCEndpoint) -> None:
         """Before anything else, and again after each failure: whoever answers there may have changed."""
