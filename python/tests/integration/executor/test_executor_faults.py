@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
+from tradingflow.account_manager.relayer import healing
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Intent
 from tradingflow.account_manager.relayer.steps import Step
@@ -20,6 +21,7 @@ from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.account_manager.vault import deployment_repository
 from tradingflow.account_manager.vault.deployment import VaultDeployer
+from tradingflow.chain.transactions import mined_nonce
 from tradingflow.db.models import Signer, Trade, Transaction
 
 
@@ -301,6 +303,31 @@ async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World
     identity = await world.request_trade(ONE_QUOTE)
     await world.executor().advance(identity)
     assert (await world.trade(identity)).status == "completed"
+
+
+async def test_a_nonce_beyond_belief_is_not_followed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every nonce left out would have to be filled by a transaction that is paid for."""
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    before = await world.next_nonce()
+    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 1_001))
+    healer = NonceHealer(world.relayer())
+    await healer.heal(CHAIN_ID, world.signer.address)
+    world.clock.ahead_s += 16
+    await healer.heal(CHAIN_ID, world.signer.address)
+    assert await world.next_nonce() == before
+
+
+async def test_gaps_are_filled_some_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    async with world.sessions.begin() as session:
+        await session.execute(update(Signer).values(next_nonce=Signer.next_nonce + 5))
+    monkeypatch.setattr(healing, "MOST_FILLED", 2)
+    healer = NonceHealer(world.relayer())
+    counts = []
+    for _ in range(3):
+        await healer.heal(CHAIN_ID, world.signer.address)
+        counts.append(await mined_nonce(world.client, world.signer.address))
+    assert counts == [3, 5, 6]
 
 
 async def lose_the_nonce_of(world: World, identity: str) -> None:

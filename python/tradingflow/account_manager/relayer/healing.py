@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from sqlalchemy.exc import IntegrityError
 
@@ -27,6 +28,11 @@ log = get_logger(__name__)
 FILLER = "nonce_filler"
 # A slot this old has been replaced at least once: somebody should look.
 STUCK_AFTER = timedelta(seconds=60)
+# Nobody uses an executor's key this often elsewhere within a tick. A node that says so errs, and every nonce it makes
+# us leave out would have to be paid for.
+LARGEST_LEAP = 1_000
+# Of one look; the next one goes on.
+MOST_FILLED = 50
 
 
 class NonceHealer:
@@ -46,7 +52,8 @@ class NonceHealer:
         await self._catch_up(chain_id, signer, mined, following)
         async with self._relayer.sessions() as session:
             covered = await repository.covered_nonces(session, chain_id, signer, mined)
-        for nonce in sorted(set(range(mined, following)) - covered):
+        gaps = (nonce for nonce in range(mined, following) if nonce not in covered)
+        for nonce in islice(gaps, MOST_FILLED):
             await self._fill(chain_id, signer, nonce)
         await self._tend_fillers(chain_id, signer)
         await self._report_stuck(chain_id, signer)
@@ -59,6 +66,9 @@ class NonceHealer:
             return
         now = self._relayer.clock.now()
         if now - self._behind_since.setdefault(signer_on_chain, now) < NONCE_TAKEN_AFTER:
+            return
+        if mined - following > LARGEST_LEAP:
+            log.error("nonce of the chain not believed", chain_id=chain_id, signer=signer, ours=following, chain=mined)
             return
         log.error("signer is used elsewhere", chain_id=chain_id, signer=signer, ours=following, chain=mined)
         async with self._relayer.sessions() as session, session.begin():
