@@ -1,5 +1,6 @@
 """A user with a flow, a funded vault on a real Uniswap market, and an executor: for tests and chaos runs."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from devstack.uniswap import LocalMarket, deploy_market
 from devstack.vaults import LocalVaults, VaultTerms, deploy_factory
 from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.signers import SignerSet
-from tradingflow.account_manager.relayer.steps import Reached, unheard
+from tradingflow.account_manager.relayer.steps import Reached, Step, unheard
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.factory import VaultFactoryContract
@@ -44,6 +45,7 @@ from tradingflow.db.models import (
 )
 
 OPERATOR_INDEX = 5
+MINED_WITHIN_S = 5.0
 ONE_BASE = 10**18
 ONE_QUOTE = 10**6
 
@@ -87,8 +89,25 @@ class World:
 
     def relayer(self, reached: Reached = unheard) -> Relayer:
         return Relayer(
-            self.sessions, {CHAIN_ID: self.client}, SignerSet([self.signer]), self.clock, self.settings, reached
+            self.sessions,
+            {CHAIN_ID: self.client},
+            SignerSet([self.signer]),
+            self.clock,
+            self.settings,
+            self._once_mined(reached),
         )
+
+    def _once_mined(self, reached: Reached) -> Reached:
+        """The same, a moment later: anvil takes a transaction first, and mines it right after it said so."""
+
+        def reached_later(step: Step) -> None:
+            if step is Step.SENT_UNRECORDED and self.anvil.rpc("anvil_getAutomine"):
+                deadline_s = time.monotonic() + MINED_WITHIN_S
+                while int(self.anvil.rpc("txpool_status")["pending"], 16) and time.monotonic() < deadline_s:
+                    time.sleep(0.005)
+            reached(step)
+
+        return reached_later
 
     def executor(self, reached: Reached = unheard) -> TradeExecutor:
         return TradeExecutor(self.relayer(reached))
@@ -202,16 +221,34 @@ class World:
             ]
 
 
-@asynccontextmanager
-async def executor_world(anvil: Anvil, database_url: str, repository: Path) -> AsyncIterator[World]:
-    """Deploy market, factory and a vault on the chain, put their owner into the database, and hand all of it out."""
+@dataclass(frozen=True)
+class WorldContracts:
+    """Addresses of what stands on the world's chain."""
+
+    market: LocalMarket
+    factory: str
+    vault: str
+    owner: str
+
+
+async def deploy_world(anvil: Anvil, repository: Path) -> WorldContracts:
+    """Deploy market, factory and a funded vault that the operator may trade."""
     market = await deploy_market(anvil.url, repository)
     factory = await deploy_factory(anvil.url, repository, market.weth)
-    signer = operator_signer()
     terms = VaultTerms(deposits={market.quote_token: 10_000 * ONE_QUOTE, market.base_token: 5 * ONE_BASE})
     async with LocalVaults(anvil.url, repository) as vaults:
-        vault = await vaults.open_vault(factory, market, signer.address, terms)
-        owner = vaults.owner
+        vault = await vaults.open_vault(factory, market, operator_signer().address, terms)
+        return WorldContracts(market, factory, vault, vaults.owner)
+
+
+@asynccontextmanager
+async def executor_world(
+    anvil: Anvil, database_url: str, repository: Path, contracts: WorldContracts | None = None
+) -> AsyncIterator[World]:
+    """Deploy the contracts unless they stand there, put the vault's owner into the database, and hand out all of it."""
+    found = contracts or await deploy_world(anvil, repository)
+    market, factory, vault, owner = found.market, found.factory, found.vault, found.owner
+    signer = operator_signer()
     chain = chain_settings(anvil.url, market, factory)
     settings = ExecutorSettings(database_url=SecretStr(database_url), chains=(chain,))
     engine = make_engine(settings, application="executor-world")

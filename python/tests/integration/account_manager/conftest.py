@@ -24,6 +24,7 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from devstack.anvil import CHAIN_ID, MNEMONIC, Anvil
 from devstack.uniswap import Artifacts, Deployer, LocalMarket, deploy_market
 from devstack.vaults import deploy_factory
+from tests.deployed_chain import with_contracts
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.server import create_app
 from tradingflow.core.clock import SimulatedClock
@@ -87,18 +88,29 @@ def chain_settings(anvil: Anvil) -> ChainSettings:
     return ChainSettings(chain_id=CHAIN_ID, name="local", rpc_urls=(anvil.url,))
 
 
-@pytest.fixture
-async def market(anvil: Anvil) -> LocalMarket:
-    return await deploy_market(anvil.url, REPOSITORY)
+async def _deploy(anvil: Anvil) -> tuple[LocalMarket, str]:
+    market = await deploy_market(anvil.url, REPOSITORY)
+    return market, await deploy_factory(anvil.url, REPOSITORY, market.weth)
 
 
 @pytest.fixture
-async def market_chain(anvil: Anvil, market: LocalMarket) -> ChainSettings:
+async def market_and_factory(anvil: Anvil) -> tuple[LocalMarket, str]:
+    return await with_contracts(anvil, "market and factory", lambda: _deploy(anvil))
+
+
+@pytest.fixture
+def market(market_and_factory: tuple[LocalMarket, str]) -> LocalMarket:
+    return market_and_factory[0]
+
+
+@pytest.fixture
+def market_chain(anvil: Anvil, market_and_factory: tuple[LocalMarket, str]) -> ChainSettings:
+    market, factory = market_and_factory
     return ChainSettings(
         chain_id=CHAIN_ID,
         name="local",
         rpc_urls=(anvil.url,),
-        vault_factory=await deploy_factory(anvil.url, REPOSITORY, market.weth),
+        vault_factory=factory,
         swap_router=market.swap_router,
         quoter=market.quoter,
         pools=(market.pool,),

@@ -8,6 +8,7 @@ import pytest
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import LocalMarket, deploy_market
+from tests.deployed_chain import with_contracts
 from tests.integration.local_server import LocalServer, server
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
@@ -21,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 async def market(anvil: Anvil) -> LocalMarket:
-    return await deploy_market(anvil.url, REPOSITORY)
+    return await with_contracts(anvil, "market", lambda: deploy_market(anvil.url, REPOSITORY))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from devstack.anvil import CHAIN_ID, Anvil
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, operator_signer
 from devstack.uniswap import LocalMarket, deploy_market
 from devstack.vaults import LocalVaults, VaultTerms, deploy_factory
+from tests.deployed_chain import with_contracts
 from tests.integration.worker.conftest import Client, UserIsToken
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings, WorkerSettings
@@ -85,13 +86,17 @@ def edge(source: str, source_handle: str, target: str, target_handle: str) -> di
     return {"source": source, "source_handle": source_handle, "target": target, "target_handle": target_handle}
 
 
-@asynccontextmanager
-async def paper_world(anvil: Anvil, settings: WorkerSettings, sessions: SessionFactory) -> AsyncIterator[World]:
+async def _deploy(anvil: Anvil) -> tuple[LocalMarket, str]:
     market = await deploy_market(anvil.url, REPOSITORY)
     factory = await deploy_factory(anvil.url, REPOSITORY, market.weth)
     terms = VaultTerms({market.quote_token: DEPOSIT}, per_trade_cap=TRADE_CAP)
     async with LocalVaults(anvil.url, REPOSITORY) as vaults:
-        vault = await vaults.open_vault(factory, market, operator_signer().address, terms)
+        return market, await vaults.open_vault(factory, market, operator_signer().address, terms)
+
+
+@asynccontextmanager
+async def paper_world(anvil: Anvil, settings: WorkerSettings, sessions: SessionFactory) -> AsyncIterator[World]:
+    market, vault = await with_contracts(anvil, "paper", lambda: _deploy(anvil))
     chain = ChainSettings(
         chain_id=CHAIN_ID,
         name="local",

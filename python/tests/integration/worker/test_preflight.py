@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from devstack.anvil import CHAIN_ID, Anvil
-from devstack.executor_world import ONE_QUOTE, World, executor_world
+from devstack.executor_world import ONE_QUOTE, World, deploy_world, executor_world
 from devstack.lying_rpc import LyingRpc
 from devstack.vaults import LocalVaults
+from tests.deployed_chain import with_contracts
 from tests.integration.moving_market import rise_after_quotes
 from tests.integration.worker.conftest import Client, UserIsToken
 from tradingflow.core.config import WorkerSettings
@@ -25,7 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 @pytest.fixture
 async def world(anvil: Anvil, database_url: str) -> AsyncIterator[World]:
-    async with executor_world(anvil, database_url, REPOSITORY) as world:
+    contracts = await with_contracts(anvil, "world", lambda: deploy_world(anvil, REPOSITORY))
+    async with executor_world(anvil, database_url, REPOSITORY, contracts) as world:
         async with world.sessions() as session, session.begin():
             session.add(Signer(chain_id=CHAIN_ID, address=world.signer.address))
         yield world

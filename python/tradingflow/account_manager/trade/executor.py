@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from web3.types import BlockIdentifier
 
 from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Waiting
@@ -178,13 +178,13 @@ class TradeExecutor:
         if depth < self._relayer.settings.trade_confirmations:
             return
         if not mined.receipt.succeeded or mined.transaction.gives_up:
-            block: BlockIdentifier = mined.receipt.block_number if depth <= STATE_KEPT_BLOCKS else "latest"
+            block: int | Literal["latest"] = mined.receipt.block_number if depth <= STATE_KEPT_BLOCKS else "latest"
             await self._settle_without(trade, attempts, mined, block)
         else:
             await self._settlement.complete(trade, attempts, mined.receipt)
 
     async def _settle_without(
-        self, trade: Trade, attempts: Sequence[Transaction], mined: Mined, block: BlockIdentifier
+        self, trade: Trade, attempts: Sequence[Transaction], mined: Mined, block: int | Literal["latest"]
     ) -> None:
         """The slot was mined and did not trade. Another slot of the trade may have: the vault knows.
 

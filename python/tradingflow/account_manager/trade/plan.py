@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-
-from web3.types import BlockIdentifier
+from typing import Literal
 
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
 from tradingflow.account_manager.trade.settlement import client_of
@@ -31,7 +30,7 @@ class Timing:
     """The swap's deadline, and the block it is simulated on."""
 
     deadline: datetime
-    block: BlockIdentifier
+    block: int | Literal["pending"]
 
 
 @dataclass(frozen=True)
