@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import find_logs, head_number
-from tradingflow.core.errors import Refused
-from tradingflow.core.evm import keccak, to_bytes
+import asyncio
 
+from tradingflow.chain.client import CallReverted, ChainClient
+from tradingflow.chain.transactions import find_logs, head_number, simulate
+from tradingflow.core.errors import Refused
+from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes, keccak, to_bytes
+
+WORD_BYTES = 32
 VAULT_CREATED_TOPIC = "0x" + keccak(b"VaultCreated(address,address)").hex()
 
 # What Clones.cloneDeterministicWithImmutableArgs puts on chain: EIP-1167 around the implementation's address, then the
@@ -35,6 +38,23 @@ class VaultFactoryContract:
 
     async def implementation(self) -> str:
         return str(await self._client.call("VaultFactory", self.address, "implementation"))
+
+    async def is_factory(self) -> bool:
+        """Whether what is at the address answers as a factory: with a count, and an implementation that has code."""
+        count, implementation = await asyncio.gather(self._word("vaultCount"), self._word("implementation"))
+        if count is None or not implementation or implementation.bit_length() > 160:
+            return False
+        return bool(await self._client.code_at(address_from_bytes(implementation.to_bytes(20))))
+
+    async def _word(self, function: str) -> int | None:
+        """What a function returns, or None unless it is one word."""
+        contract = self._client.contract("VaultFactory", self.address)
+        data = bytes.fromhex(contract.encode_abi(function)[2:])
+        try:
+            returned = await simulate(self._client, sender=ZERO_ADDRESS, to=self.address, data=data)
+        except CallReverted:
+            return None
+        return int.from_bytes(returned) if len(returned) == WORD_BYTES else None
 
     async def created_block(self, owner: str, vault: str) -> int:
         """The block of the vault's `VaultCreated`. Raises Refused `not_created`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from hexbytes import HexBytes
 from web3.types import BlockIdentifier, EventData, LogReceipt
@@ -13,7 +13,7 @@ from web3.types import BlockIdentifier, EventData, LogReceipt
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.transactions import Receipt, all_logs, estimate_gas, find_logs, simulate
 from tradingflow.core.errors import Refused
-from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
+from tradingflow.core.evm import address_from_bytes, keccak, to_bytes
 
 # The vault's MAX_DEADLINE_S: how far ahead of the block's time a swap's deadline may lie.
 LONGEST_DEADLINE = timedelta(seconds=120)
@@ -51,6 +51,13 @@ class Operator:
     address: str | None
     expires_at: datetime
 
+    @classmethod
+    def from_words(cls, address: int, expires_at: int) -> Self:
+        """From what `operator` and `operatorExpiresAt` return, as integers."""
+        # An owner may let an operator stay for ever: 2**48 - 1 lies beyond what datetime can say.
+        expiry = datetime.max.replace(tzinfo=UTC) if expires_at >= 2**37 else datetime.fromtimestamp(expires_at, UTC)
+        return cls(address_from_bytes(address.to_bytes(20)) if address else None, expiry)
+
 
 @dataclass(frozen=True)
 class TokenPolicy:
@@ -86,9 +93,7 @@ class VaultContract:
 
     async def operator(self) -> Operator:
         address, expires_at = await asyncio.gather(self._read("operator"), self._read("operatorExpiresAt"))
-        # An owner may let an operator stay for ever: 2**48 - 1 lies beyond what datetime can say.
-        expiry = datetime.max.replace(tzinfo=UTC) if expires_at >= 2**37 else datetime.fromtimestamp(expires_at, UTC)
-        return Operator(None if address == ZERO_ADDRESS else str(address), expiry)
+        return Operator.from_words(int(address, 16), expires_at)
 
     async def is_paused(self) -> bool:
         return bool(await self._read("paused"))

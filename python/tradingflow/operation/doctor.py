@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.factory import VaultFactoryContract
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import (
     AccountManagerSettings,
@@ -38,6 +40,7 @@ from tradingflow.operation.judgements import (
     vital_findings,
 )
 from tradingflow.operation.migrations import head_revision
+from tradingflow.operation.vault_operators import read_registered, vault_findings
 from tradingflow.operation.vitals import read_vitals
 
 CHECK_TIMEOUT_S = 10.0
@@ -52,7 +55,8 @@ async def examine(settings: PlatformSettings) -> list[Finding]:
         _guarded("PostgreSQL", lambda: _postgres(settings)),
         _guarded("Redis", lambda: _redis(settings)),
         _guarded("RabbitMQ", lambda: _rabbitmq(settings)),
-        *(_guarded(f"chain {chain.chain_id}", lambda c=chain: _chain(c, settings)) for chain in settings.chains),  # type: ignore[misc]
+        *(_guarded(f"chain {chain.chain_id}", partial(_chain, chain, settings)) for chain in settings.chains),
+        *(_guarded(f"chain {chain.chain_id}: vaults", partial(_vaults, chain, settings)) for chain in settings.chains),
         _guarded("services", _services),
     ]
     found = await asyncio.gather(*parts)
@@ -160,12 +164,30 @@ async def _chain(chain: ChainSettings, settings: PlatformSettings) -> list[Findi
             )
         ]
         if chain.vault_factory:
-            has_code = bool(await client.code_at(chain.vault_factory))
-            fix = "correct vault_factory in CHAINS, or deploy it"
-            findings.append(judge(f"{check}: factory", chain.vault_factory, well=has_code, fix=fix))
+            findings.append(await _factory(check, client))
         return findings + [await _operator(check, client, address) for address in await _operators(chain, settings)]
     finally:
         await client.close()
+
+
+async def _factory(check: str, client: ChainClient) -> Finding:
+    factory = VaultFactoryContract(client)
+    fix = "correct vault_factory in CHAINS, or deploy it"
+    if not await client.code_at(factory.address):
+        return fail(f"{check}: factory", f"nothing is deployed at {factory.address}", fix)
+    if not await factory.is_factory():
+        return fail(f"{check}: factory", f"{factory.address} does not answer as a VaultFactory", fix)
+    return ok(f"{check}: factory", f"{factory.address} made {await factory.vault_count()} vaults")
+
+
+async def _vaults(chain: ChainSettings, settings: PlatformSettings) -> list[Finding]:
+    """Nothing while the tables cannot be read: PostgreSQL and migrations have findings of their own."""
+    try:
+        async with _connected(settings) as connection:
+            registered = await read_registered(connection, chain.chain_id)
+    except (OSError, SQLAlchemyError):
+        return []
+    return await vault_findings(chain, registered)
 
 
 async def _operators(chain: ChainSettings, settings: PlatformSettings) -> list[str]:

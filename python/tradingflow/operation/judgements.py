@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -147,17 +147,17 @@ def queue_findings(depths: dict[str, QueueDepth | None]) -> list[Finding]:
     unread = [depth.name for depth in there if not depth.consumers and depth.name != CYCLES_DEAD]
     full = [f"{depth.name}: {depth.waiting}" for depth in there if depth.waiting > MOST_QUEUED]
     return [
-        judge("queues: declared", _list(missing, "all"), well=not missing, fix="start a service: each declares them"),
+        judge("queues: declared", listed(missing, "all"), well=not missing, fix="start a service: each declares them"),
         judge(
             "queues: consumers",
-            _list(unread, "every queue is read"),
+            listed(unread, "every queue is read"),
             well=not unread,
             fix="cycle.partition.*: start a Python Worker; trade.requests: start the Celery worker",
             otherwise=State.WARN,
         ),
         judge(
             "queues: length",
-            _list(full, f"none above {MOST_QUEUED}"),
+            listed(full, f"none above {MOST_QUEUED}"),
             well=not full,
             fix="start more workers, and see in their logs what slows them",
             otherwise=State.WARN,
@@ -165,5 +165,6 @@ def queue_findings(depths: dict[str, QueueDepth | None]) -> list[Finding]:
     ]
 
 
-def _list(names: list[str], none: str) -> str:
+def listed(names: Sequence[str], none: str = "") -> str:
+    """The first five of the names, and how many more there are; `none` where there is no name."""
     return none if not names else ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
