@@ -1,11 +1,29 @@
 #!/usr/bin/env bash
 # wait_healthy.sh [PROJECT] - until every container of a compose project is healthy and its one-shots ended well.
 #
+# Without PROJECT it is the one that compose would take in this folder: COMPOSE_PROJECT_NAME of the environment, else of
+# `.env` here, else the folder's name.
+#
 # TIMEOUT_S (120)  when to give up; then the containers that are not healthy are named and the exit status is 1
 set -euo pipefail
 
-readonly PROJECT=${1:-${COMPOSE_PROJECT_NAME:-tradingflow}}
-readonly TIMEOUT_S=${TIMEOUT_S:-120}
+# name_in_settings: COMPOSE_PROJECT_NAME as compose reads it from `.env`: the last one counts, `export`, quotes, a comment
+# behind the value and Windows' line ends are allowed.
+name_in_settings() {
+  [[ -f .env ]] || return 0
+  sed -nE "s/\r\$//; s/^[[:space:]]*(export[[:space:]]+)?COMPOSE_PROJECT_NAME[[:space:]]*=[[:space:]]*//p" .env |
+    tail -n 1 | sed -E "s/^'([^']*)'.*/\1/; t; s/^\"([^\"]*)\".*/\1/; t; s/^#.*//; s/[[:space:]]+#.*//; s/[[:space:]]+\$//"
+}
+
+# project_name: set but empty in the environment is no name, and hides the one in `.env`.
+project_name() {
+  local name=${COMPOSE_PROJECT_NAME-$(name_in_settings)}
+  [[ $name ]] || name=$(basename "$(pwd -P)")
+  tr '[:upper:]' '[:lower:]' <<<"$name" | tr -cd 'a-z0-9_-'
+}
+
+PROJECT=${1:-$(project_name)}
+readonly PROJECT TIMEOUT_S=${TIMEOUT_S:-120}
 
 # states: one line a container: name, state, exit code, health (none where it has no check).
 states() {
