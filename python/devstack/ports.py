@@ -36,6 +36,8 @@ class Ports:
     account_manager: int = 7000
     py_worker: int = 7001
     monitor: int = 7002
+    celery_worker: int = 7004
+    celery_beat: int = 7005
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Ports":

@@ -1,6 +1,6 @@
 """Asked by the start scripts before they start a group of services: is `.env` good, is everything reachable?
 
-Prints `service host port` for each server of the group; explains on standard error and exits 1 otherwise.
+Prints `service host port` for each service of the group that listens; explains on standard error and exits 1 otherwise.
 """
 
 import socket
@@ -12,22 +12,32 @@ from pydantic import ValidationError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tradingflow.core.config import AccountManagerSettings, MonitorSettings, PlatformSettings, WorkerSettings
+from tradingflow.core.config import (
+    AccountManagerSettings,
+    BeatSettings,
+    ExecutorSettings,
+    MonitorSettings,
+    PlatformSettings,
+    WorkerSettings,
+)
 
 CONNECT_TIMEOUT_S = 3
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def listeners(group: str) -> dict[str, tuple[str, int]]:
-    """Host and port of each server of a group, by service name."""
+    """Where each service of a group listens, by its name; those that were told not to are left out."""
     if group == "worker":
         worker = WorkerSettings()
         return {"py_worker": (worker.py_worker_host, worker.py_worker_port)}
-    account, monitor = AccountManagerSettings(), MonitorSettings()
-    return {
+    account, executor, beat, monitor = AccountManagerSettings(), ExecutorSettings(), BeatSettings(), MonitorSettings()
+    listening = {
         "account_manager": (account.account_manager_host, account.account_manager_port),
+        "celery_worker": (executor.celery_worker_host, executor.celery_worker_port),
+        "celery_beat": (beat.celery_beat_host, beat.celery_beat_port),
         "monitor": (monitor.monitor_host, monitor.monitor_port),
     }
+    return {name: (host, port) for name, (host, port) in listening.items() if port}
 
 
 def unreachable(settings: PlatformSettings) -> list[str]:

@@ -33,7 +33,7 @@ MIN_CYCLES = 5
 # A transaction hash and what stands beside it must fit on one line.
 SUMMARY_WIDTH = 140
 SUMMARY_FILE = "summary.json"
-SERVICE_PORTS = ("account_manager", "py_worker", "monitor")
+SERVICE_PORTS = ("account_manager", "py_worker", "monitor", "celery_worker", "celery_beat")
 
 
 class Run:

@@ -142,5 +142,7 @@ class Platform:
             "ACCOUNT_MANAGER_PORT": str(self._ports.account_manager),
             "PY_WORKER_PORT": str(self._ports.py_worker),
             "MONITOR_PORT": str(self._ports.monitor),
+            "CELERY_WORKER_PORT": str(self._ports.celery_worker),
+            "CELERY_BEAT_PORT": str(self._ports.celery_beat),
             "JWKS_URL": f"http://{LOOPBACK}:{self._ports.account_manager}/.well-known/jwks.json",
         }

@@ -34,6 +34,8 @@ def checkout(tmp_path: Path, database_url: str, redis_url: str, rabbitmq_url: st
         "ACCOUNT_MANAGER_PORT": account_port,
         "PY_WORKER_PORT": free_port(),
         "MONITOR_PORT": free_port(),
+        "CELERY_WORKER_PORT": free_port(),
+        "CELERY_BEAT_PORT": free_port(),
         "JWKS_URL": f"http://{LOOPBACK}:{account_port}/.well-known/jwks.json",
     }
     ours = "".join(f"{name}={value}\n" for name, value in settings.items())

@@ -18,13 +18,14 @@ from celery.schedules import schedule
 from kombu import Queue
 from pydantic import ValidationError
 
+from tradingflow.account_manager.celery_metrics import count_from_zero, measure_beat, serve_metrics
 from tradingflow.account_manager.executor_process import close_process, open_process
 from tradingflow.account_manager.job_queue import TASK_QUEUE, TASK_QUEUE_ARGUMENTS
 from tradingflow.account_manager.relayer.signers import SignerSet
 from tradingflow.account_manager.schedule import TICKS
 from tradingflow.account_manager.trade.requests import TradeRequests
 from tradingflow.core.clock import SteadyClock
-from tradingflow.core.config import ExecutorSettings, PlatformSettings
+from tradingflow.core.config import BeatSettings, ExecutorSettings, PlatformSettings
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import configure_logging
 
@@ -86,6 +87,7 @@ def make_app(settings: PlatformSettings) -> Celery:
         beat_scheduler="celery.beat:Scheduler",
         beat_schedule=BEAT,
     )
+    app.conf.worker_pool = "tradingflow.account_manager.celery_pool:MeasuredPool"
     app.conf.worker_consumer = "tradingflow.account_manager.celery_consumer:StrictConsumer"
     app.steps["consumer"].add(TradeRequests)
     return app
@@ -111,6 +113,20 @@ def _open(**_: Any) -> None:
 @signals.worker_process_shutdown.connect
 def _close(**_: Any) -> None:
     close_process()
+
+
+@signals.worker_ready.connect
+def _serve_worker_metrics(**_: Any) -> None:
+    settings = ExecutorSettings()
+    count_from_zero()
+    serve_metrics(settings.celery_worker_host, settings.celery_worker_port)
+
+
+@signals.beat_init.connect
+def _serve_beat_metrics(**_: Any) -> None:
+    settings = BeatSettings()
+    measure_beat()
+    serve_metrics(settings.celery_beat_host, settings.celery_beat_port)
 
 
 @signals.worker_init.connect

@@ -225,9 +225,11 @@ class ExecutorSettings(TradingSettings):
 
     `operator_private_key` holds one key or several separated by commas; a keystore file (Web3 Secret Storage) may
     stand in for it. Times of a trade: an attempt is mined before its deadline or reverts, is replaced by a better paid
-    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`.
+    one after `replace_after_s`, and the trade is given up after `trade_ttl_s`. Host and port serve metrics only.
     """
 
+    celery_worker_host: str = "127.0.0.1"
+    celery_worker_port: int = Field(default=7004, ge=0, le=65_535, description="0 serves no metrics")
     operator_private_key: SecretStr = SecretStr("")
     operator_keystore: Path | None = None
     operator_keystore_password: SecretStr = SecretStr("")
@@ -258,6 +260,13 @@ class ExecutorSettings(TradingSettings):
         if self.credentials_key.get_secret_value() == LOCAL_CREDENTIALS_KEY:
             weak.append("CREDENTIALS_KEY")
         return weak
+
+
+class BeatSettings(PlatformSettings):
+    """Celery beat; its port serves metrics only."""
+
+    celery_beat_host: str = "127.0.0.1"
+    celery_beat_port: int = Field(default=7005, ge=0, le=65_535, description="0 serves no metrics")
 
 
 class WorkerSettings(TradingSettings):

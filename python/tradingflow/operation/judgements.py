@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import (
     AccountManagerSettings,
+    BeatSettings,
     ExecutorSettings,
     MonitorSettings,
     PlatformSettings,
@@ -36,6 +37,7 @@ def settings_findings(platform: PlatformSettings) -> list[Finding]:
     services: dict[str, type[PlatformSettings]] = {
         "Account Manager": AccountManagerSettings,
         "Celery": ExecutorSettings,
+        "Celery beat": BeatSettings,
         "Python Worker": WorkerSettings,
         "Monitor": MonitorSettings,
     }

@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from devstack.daemon import Daemon
 from devstack.executor_world import ONE_QUOTE, OPERATOR_INDEX, World, operator_key
+from devstack.ports import LOOPBACK, free_port
 from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.messages import TradeRequested, encode
@@ -36,6 +40,8 @@ def environment(world: World, database_url: str, redis_url: str, rabbitmq_url: s
         "RABBITMQ_URL": rabbitmq_url,
         "CHAINS": chains,
         "OPERATOR_PRIVATE_KEY": operator_key(OPERATOR_INDEX),
+        "CELERY_WORKER_PORT": str(free_port()),
+        "CELERY_BEAT_PORT": str(free_port()),
     }
 
 
@@ -125,6 +131,37 @@ async def test_two_beats_and_two_workers_double_nothing(world: World, celery: St
         assert await world.executions(identity) == 1
         assert [t.status for t in await world.transactions(identity)] == ["mined"]
     assert len(await world.told()) == len(identities)
+
+
+async def test_worker_and_beat_tell_prometheus_what_becomes_of_tasks(
+    environment: dict[str, str], celery: StartCelery
+) -> None:
+    worker, beat = celery("worker"), celery("beat")
+
+    async def has_swept() -> bool:
+        labels = {"task": "trade.sweep", "outcome": "succeeded"}
+        return (await metric(environment["CELERY_WORKER_PORT"], "celery_tasks_total", labels) or 0) > 2
+
+    async def ticks() -> bool:
+        idle_s = await metric(environment["CELERY_BEAT_PORT"], "celery_beat_idle_seconds", {})
+        return idle_s is not None and idle_s < 5
+
+    await eventually(has_swept, worker)
+    await eventually(ticks, beat)
+    assert await metric(environment["CELERY_WORKER_PORT"], "celery_beat_idle_seconds", {}) is None
+    took = await metric(environment["CELERY_WORKER_PORT"], "celery_task_duration_seconds_sum", {"task": "trade.sweep"})
+    assert took is not None
+    assert 0 < took < WAIT_S
+
+
+async def metric(port: str, name: str, labels: dict[str, str]) -> float | None:
+    """A sample of what the process that listens there tells; None while it says nothing of it."""
+    try:
+        text = (await asyncio.to_thread(urlopen, f"http://{LOOPBACK}:{port}/metrics", timeout=10)).read().decode()
+    except URLError:
+        return None
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return next((sample.value for sample in samples if (sample.name, sample.labels) == (name, labels)), None)
 
 
 async def is_settled(world: World, identity: str) -> bool:

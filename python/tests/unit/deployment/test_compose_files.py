@@ -10,6 +10,7 @@ import pytest
 from tests.unit.deployment.deployment_files import DATA_FILE, REPOSITORY, SERVICES_FILE, compose_file
 from tradingflow.core.config import (
     AccountManagerSettings,
+    BeatSettings,
     ExecutorSettings,
     MonitorSettings,
     PlatformSettings,
@@ -20,7 +21,7 @@ SETTINGS_OF: dict[str, type[PlatformSettings]] = {
     "migrate": PlatformSettings,
     "account-manager": AccountManagerSettings,
     "celery-worker": ExecutorSettings,
-    "celery-beat": PlatformSettings,
+    "celery-beat": BeatSettings,
     "monitor": MonitorSettings,
     "py-worker": WorkerSettings,
 }

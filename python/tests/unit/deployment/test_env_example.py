@@ -13,6 +13,7 @@ from tests.unit.deployment.deployment_files import DATA_FILE, REPOSITORY, SERVIC
 from tradingflow.core.config import (
     LOCAL_ONLY_SECRETS,
     AccountManagerSettings,
+    BeatSettings,
     ExecutorSettings,
     MonitorSettings,
     PlatformSettings,
@@ -23,6 +24,7 @@ EXAMPLE = REPOSITORY / ".env.example"
 SETTINGS: tuple[type[PlatformSettings], ...] = (
     AccountManagerSettings,
     ExecutorSettings,
+    BeatSettings,
     WorkerSettings,
     MonitorSettings,
 )

@@ -12,7 +12,8 @@ import prometheus_client
 import pytest
 import yaml
 
-from tests.unit.deployment.deployment_files import REPOSITORY, compose_file
+from tests.unit.deployment.deployment_files import REPOSITORY, SERVICES_FILE, compose_file
+from tradingflow.account_manager.celery_metrics import measure_beat
 from tradingflow.messaging.queues import QueueDepth
 from tradingflow.monitor import metrics as monitor_metrics  # noqa: F401 - registers what it measures
 from tradingflow.operation.exporter import queue_samples, vital_samples
@@ -20,7 +21,7 @@ from tradingflow.operation.vitals import Backlog, ChainProgress, Vitals
 from tradingflow.web import app as web_app  # noqa: F401 - registers what it measures
 
 FOLDER = REPOSITORY / "python/observability"
-METRIC = re.compile(r"\b(?:tradingflow|monitor|http)_[a-z_]+\b")
+METRIC = re.compile(r"\b(?:tradingflow|monitor|http|celery)_[a-z_]+\b")
 SERIES_SUFFIX = re.compile(r"_(total|bucket|count|sum|created)$")
 
 
@@ -45,7 +46,10 @@ def published() -> set[str]:
         chains=(ChainProgress(1, 0, None, 0),),
     )
     exported = {sample[0] for sample in (*vital_samples(vitals), *queue_samples({"q": QueueDepth("q", 0, 0)}))}
-    return exported | {metric.name for metric in prometheus_client.REGISTRY.collect()}
+    beat = prometheus_client.CollectorRegistry()
+    measure_beat(beat)
+    registered = (*prometheus_client.REGISTRY.collect(), *beat.collect())
+    return exported | {metric.name for metric in registered}
 
 
 def used() -> Iterator[tuple[str, str]]:
@@ -82,6 +86,25 @@ def test_the_rules_fire_when_they_should_and_only_then() -> None:
         [promtool, "test", "rules", "alerts_test.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_service_is_scraped_where_it_listens() -> None:
+    scraped = {
+        str(job["job_name"]): str(job.get("dns_sd_configs", [{}])[0].get("port") or target_port(job))
+        for job in yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    }
+    services = compose_file(SERVICES_FILE)["services"].items()
+    ports = {
+        name: service.get("environment", {}).get(f"{name.replace('-', '_').upper()}_PORT") for name, service in services
+    }
+    assert {name: port for name, port in scraped.items() if name != "exporter"} == {n: p for n, p in ports.items() if p}
+
+
+def target_port(job: dict[str, Any]) -> str:
+    target: str = job["static_configs"][0]["targets"][0]
+    name, _, port = target.partition(":")
+    assert name == job["job_name"]
+    return port
 
 
 def test_watching_is_optional_and_on_loopback() -> None:
