@@ -117,6 +117,10 @@ def test_the_services_start_after_the_migration_and_the_gateway_after_them() -> 
     assert {state["condition"] for state in gateway.values()} == {"service_healthy"}
 
 
+def test_a_release_that_goes_back_meets_a_newer_database() -> None:
+    assert "alembic -x newer=accept upgrade head" in str(services(SERVICES_FILE)["migrate"]["command"])
+
+
 def test_the_data_services_start_only_after_the_check_of_their_passwords() -> None:
     for name in services(DATA_FILE).keys() - {"secrets-check"}:
         assert services(DATA_FILE)[name]["depends_on"] == {
