@@ -39,18 +39,19 @@ compose_command() {
   compose+=(-f "$COMPOSE_FILE_NAME")
 }
 
-# choose_group NAME: sets the group's services, in the order they are replaced, and its tag variable.
+# choose_group NAME: sets the group's services, in the order they are replaced, its tag variable, and the one-shot of its
+# image that brings the tables up to date.
 choose_group() {
   case $1 in
     account-services)
       services=(account-manager celery-worker celery-beat monitor)
-      tag_variable=ACCOUNT_SERVICES_TAG ;;
+      tag_variable=ACCOUNT_SERVICES_TAG migration=migrate ;;
     worker)
       services=(py-worker)
-      tag_variable=WORKER_TAG ;;
+      tag_variable=WORKER_TAG migration=worker-migrate ;;
     gateway)
       services=(gateway)
-      tag_variable=GATEWAY_TAG ;;
+      tag_variable=GATEWAY_TAG migration= ;;
     *) die "unknown group '$1'; allowed: account-services, worker, gateway" ;;
   esac
 }
@@ -147,10 +148,11 @@ tag_in_use() {
   [[ -z $(container_ids "${services[0]}") ]] || sed -n "s/^$tag_variable=//p" .env | tail -n 1
 }
 
+# migrate: from the new image, whatever the other group is on. Two at the same moment take turns in PostgreSQL.
 migrate() {
-  [[ $1 == account-services ]] || return 0
+  [[ $migration ]] || return 0
   say "bringing the tables up to date"
-  "${compose[@]}" run --rm migrate
+  "${compose[@]}" run --rm "$migration"
 }
 
 # remember TAG: whole or not at all, and as secret as it was.
@@ -171,7 +173,7 @@ roll_back() {
 }
 
 main() {
-  (($# == 2)) || die "usage: deploy.sh account-services|worker TAG"
+  (($# == 2)) || die "usage: deploy.sh account-services|worker|gateway TAG"
   local group=$1 tag=$2 previous=
   [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || die "'$tag' is not an image tag"
   choose_group "$group"
@@ -185,7 +187,7 @@ main() {
 
   say "$group: ${previous:-nothing} -> $tag"
   [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
-  migrate "$group" || die "the migration failed; the services were not touched"
+  migrate || die "the migration failed; the services were not touched"
   bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
   remember "$tag"
   say "$group is on $tag"

@@ -19,6 +19,7 @@ from tradingflow.core.config import (
 
 SETTINGS_OF: dict[str, type[PlatformSettings]] = {
     "migrate": PlatformSettings,
+    "worker-migrate": PlatformSettings,
     "account-manager": AccountManagerSettings,
     "celery-worker": ExecutorSettings,
     "celery-beat": BeatSettings,
@@ -28,7 +29,7 @@ SETTINGS_OF: dict[str, type[PlatformSettings]] = {
 # Decided by the compose file: one host for the three, and a worker's own name differs from replica to replica.
 NOT_HANDED_ON = {"data_server_host", "worker_id"}
 NOT_A_SETTING = {"FORWARDED_ALLOW_IPS"}
-ONE_SHOTS = {"secrets-check", "log-folder", "migrate", "tools"}
+ONE_SHOTS = {"secrets-check", "log-folder", "migrate", "worker-migrate", "tools"}
 
 
 def services(name: str) -> dict[str, dict[str, Any]]:
@@ -111,14 +112,22 @@ def test_workers_can_be_scaled() -> None:
 
 
 def test_the_services_start_after_the_migration_and_the_gateway_after_them() -> None:
-    for name in SETTINGS_OF.keys() - {"migrate"}:
+    for name in SETTINGS_OF.keys() - {"migrate", "worker-migrate"}:
         assert services(SERVICES_FILE)[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     gateway = services(SERVICES_FILE)["gateway"]["depends_on"]
     assert {state["condition"] for state in gateway.values()} == {"service_healthy"}
 
 
-def test_a_release_that_goes_back_meets_a_newer_database() -> None:
-    assert "alembic -x newer=accept upgrade head" in str(services(SERVICES_FILE)["migrate"]["command"])
+@pytest.mark.parametrize("name", ["migrate", "worker-migrate"])
+def test_a_release_that_goes_back_meets_a_newer_database(name: str) -> None:
+    command = services(SERVICES_FILE)[name]["command"]
+    assert "alembic -x newer=accept upgrade head" in " ".join(command)
+
+
+def test_a_worker_migrates_from_its_own_image_and_only_when_it_is_deployed() -> None:
+    worker, migration = (services(SERVICES_FILE)[name] for name in ("py-worker", "worker-migrate"))
+    assert migration["image"] == worker["image"]
+    assert migration["profiles"] == ["deploy"]
 
 
 def test_the_data_services_start_only_after_the_check_of_their_passwords() -> None:

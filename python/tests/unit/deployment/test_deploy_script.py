@@ -19,7 +19,11 @@ for name in ACCOUNT_SERVICES_TAG WORKER_TAG GATEWAY_TAG; do # as compose does
 done
 new() { local n; n=$(($(cat count 2>/dev/null || echo 0) + 1)); echo $n >count; echo "$1 $2" >containers/c$n; }
 tag_of() {
-  case $1 in py-worker) echo "$WORKER_TAG" ;; gateway) echo "$GATEWAY_TAG" ;; *) echo "$ACCOUNT_SERVICES_TAG" ;; esac
+  case $1 in
+    py-worker | worker-migrate) echo "$WORKER_TAG" ;;
+    gateway) echo "$GATEWAY_TAG" ;;
+    *) echo "$ACCOUNT_SERVICES_TAG" ;;
+  esac
 }
 of() { grep -lE "^$1 " containers/* 2>/dev/null | xargs -rn1 basename | sort -V || true; }
 case $1 in
@@ -36,7 +40,7 @@ service=${*: -1}
 case $1 in
   ps) of "$service" ;;
   pull) [[ $(tag_of "$service") != absent* ]] ;;
-  run) [[ $ACCOUNT_SERVICES_TAG != unmigratable* ]] ;;
+  run) echo "$service $(tag_of "$service")" >>migrated; [[ $(tag_of "$service") != unmigratable* ]] ;;
   up)
     wanted=$(sed -E 's/.*--scale [a-z-]+=([0-9]+).*/\1/' <<<"$*")
     [[ $* == *--no-recreate* ]] || for id in $(of "$service"); do rm "containers/$id"; done
@@ -85,6 +89,11 @@ class Server:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
+    def migrated(self) -> list[str]:
+        """Each one-shot that was run, with the tag of its image."""
+        file = self.folder / "migrated"
+        return file.read_text().splitlines() if file.exists() else []
+
     def settings(self) -> dict[str, str]:
         return dict(line.split("=") for line in (self.folder / ".env").read_text().splitlines())
 
@@ -107,11 +116,18 @@ def test_a_first_deployment_starts_every_service_of_its_group(server: Server) ->
     assert server.tag("account-services") == "v1"
 
 
-def test_the_tables_are_brought_up_to_date_before_any_service_is_replaced(server: Server) -> None:
-    server.deploy("account-services", "v1")
-    calls = server.calls()
-    migrated = next(i for i, call in enumerate(calls) if " run --rm migrate" in call)
-    assert all(i > migrated for i, call in enumerate(calls) if " up -d" in call)
+@pytest.mark.parametrize(
+    ("group", "migration"), [("account-services", "migrate"), ("worker", "worker-migrate"), ("gateway", None)]
+)
+def test_the_tables_are_brought_up_to_date_from_the_new_image_before_any_service_is_replaced(
+    server: Server, group: str, migration: str | None
+) -> None:
+    server.deploy(group, "v1")
+    server.deploy(group, "v2")
+    assert server.migrated() == ([f"{migration} v1", f"{migration} v2"] if migration else [])
+    calls = [call.split()[3] for call in server.calls() if " run --rm " in call or " up -d " in call]
+    assert calls[0] == ("run" if migration else "up")
+    assert calls.count("run") == len(server.migrated())
 
 
 @pytest.mark.parametrize(
@@ -205,12 +221,14 @@ def test_a_tag_that_cannot_be_pulled_changes_nothing(server: Server) -> None:
     assert server.containers()["py-worker"] == ["v1"]
 
 
-def test_a_failed_migration_leaves_the_services_alone(server: Server) -> None:
-    server.deploy("account-services", "v1")
-    done = server.deploy("account-services", "unmigratable")
+@pytest.mark.parametrize(("group", "service"), [("account-services", "account-manager"), ("worker", "py-worker")])
+def test_a_failed_migration_leaves_the_services_alone(server: Server, group: str, service: str) -> None:
+    server.deploy(group, "v1")
+    done = server.deploy(group, "unmigratable")
     assert done.returncode == 1
     assert "the services were not touched" in done.stderr
-    assert server.containers()["account-manager"] == ["v1"]
+    assert server.containers()[service] == ["v1"]
+    assert server.tag(group) == "v1"
 
 
 def test_deploying_one_group_keeps_the_tag_of_the_other(server: Server) -> None:

@@ -124,6 +124,18 @@ def test_an_image_leaves_out_no_package_its_processes_import(target: str) -> Non
     assert named & left_out()[target] == set()
 
 
+@pytest.mark.parametrize("target", ENTRY_MODULES)
+def test_an_image_can_migrate(target: str) -> None:
+    """Whichever is deployed first brings the tables up to date: files, Alembic, and what the two import."""
+    held = copied(target)
+    assert {"alembic.ini", "migrations"} <= held
+    assert all(is_covered(path, held) for path in imported_by("tradingflow.db.models"))
+    modules = "alembic.command,alembic.config,tradingflow.db.engine,tradingflow.db.models"
+    command = [sys.executable, "-c", IMPORT_WITHOUT, ",".join(left_out()[target]), modules, "tradingflow.operation"]
+    done = subprocess.run(command, check=False, cwd=PYTHON, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2_000:]
+
+
 def test_the_worker_image_holds_no_code_of_the_account_services() -> None:
     assert not is_covered("tradingflow/account_manager/__init__.py", copied("worker"))
     assert not is_covered("tradingflow/py_worker/__init__.py", copied("account-services"))
