@@ -97,10 +97,10 @@ class ExecutorProcess:
         return await work
 
     async def register_signers(self) -> None:
-        """Tell the other services which operators this executor signs for."""
+        """Tell the other services which operators this executor signs for, and that it does for no other."""
         if not self._registered:
             async with self.sessions() as session, session.begin():
-                await repository.register_signers(session, self.chains, self.relayer.signers.addresses)
+                await repository.hold_signers(session, self.chains.keys(), self.relayer.signers.addresses)
             self._registered = True
 
     @asynccontextmanager

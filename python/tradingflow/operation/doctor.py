@@ -191,11 +191,11 @@ async def _vaults(chain: ChainSettings, settings: PlatformSettings) -> list[Find
 
 
 async def _operators(chain: ChainSettings, settings: PlatformSettings) -> list[str]:
-    """The public addresses that the Celery worker wrote down when it started."""
+    """The public addresses of the keys it holds, which the Celery worker wrote down when it started."""
     try:
         async with _connected(settings) as connection:
-            rows = await connection.scalars(select(Signer.address).where(Signer.chain_id == chain.chain_id))
-            return list(rows)
+            held = (Signer.chain_id == chain.chain_id, Signer.retired_at.is_(None))
+            return list(await connection.scalars(select(Signer.address).where(*held)))
     except (OSError, SQLAlchemyError):
         return []
 

@@ -29,7 +29,7 @@ class Registered:
     """What the tables say of one chain at `now`, by the database's clock.
 
     `vaults` maps addresses to whether a trade was ever asked for there: those first, then the newest, no more than
-    MOST_VAULTS of `total`. `signers` are the operators the Celery worker wrote down.
+    MOST_VAULTS of `total`. `signers` are the operators the Celery worker has keys for, as it wrote down at its start.
     """
 
     now: datetime
@@ -43,7 +43,8 @@ async def read_registered(connection: AsyncConnection, chain_id: int) -> Registe
     here = Vault.chain_id == chain_id
     traded = exists().where(Trade.chain_id == Vault.chain_id, Trade.vault_address == Vault.address).label("traded")
     newest = select(Vault.address, traded).where(here).order_by(traded.desc(), Vault.created_at.desc(), Vault.id)
-    signers = select(Signer.address).where(Signer.chain_id == chain_id).order_by(Signer.address)
+    held = (Signer.chain_id == chain_id, Signer.retired_at.is_(None))
+    signers = select(Signer.address).where(*held).order_by(Signer.address)
     now, total = (await connection.execute(select(func.clock_timestamp(), func.count(Vault.id)).where(here))).one()
     return Registered(
         now=now,

@@ -11,6 +11,7 @@ import tradingflow.operation.vault_operators as module
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.executor_world import ONE_QUOTE, World, executor_world
 from devstack.uniswap import Artifacts, Deployer
+from tradingflow.account_manager.relayer.repository import hold_signers
 from tradingflow.core.config import PlatformSettings
 from tradingflow.db.models import Signer, Vault
 from tradingflow.operation.doctor import examine
@@ -66,6 +67,17 @@ async def test_what_the_owner_changed_on_chain_is_seen(settings: PlatformSetting
     assert f"{CHAIN}: vaults, operator revoked" not in await findings(settings, world)
     await world.request_trade(ONE_QUOTE)
     assert world.vault in (await findings(settings, world))[f"{CHAIN}: vaults, operator revoked"].found
+
+
+async def test_a_key_that_was_taken_out_while_a_vault_names_it_is_missed(
+    settings: PlatformSettings, world: World
+) -> None:
+    async with world.sessions() as session, session.begin():
+        await hold_signers(session, [CHAIN_ID], [SOMEBODY])
+    found = await examine(settings.model_copy(update={"chains": world.settings.chains}))
+    missed = [finding.found for finding in found if finding.check == f"{CHAIN}: vaults, other operator"]
+    assert [world.vault in said for said in missed] == [True]
+    assert [finding.found.split()[0] for finding in found if finding.check == f"{CHAIN}: operator"] == [SOMEBODY]
 
 
 async def test_of_too_many_vaults_those_with_trades_are_looked_at_first(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,15 @@ async def register_signers(session: AsyncSession, chain_ids: Iterable[int], addr
     rows = [{"chain_id": c, "address": a} for a in addresses for c in chain_ids]
     if rows:
         await session.execute(insert(Signer).values(rows).on_conflict_do_nothing())
+
+
+async def hold_signers(session: AsyncSession, chain_ids: Collection[int], addresses: Collection[str]) -> None:
+    """Note that these are the keys an executor holds for these chains: every other one there is retired."""
+    await register_signers(session, chain_ids, addresses)
+    here, ours = Signer.chain_id.in_(chain_ids), Signer.address.in_(addresses)
+    await session.execute(update(Signer).where(here, ours, Signer.retired_at.is_not(None)).values(retired_at=None))
+    retired = update(Signer).where(here, ~ours, Signer.retired_at.is_(None))
+    await session.execute(retired.values(retired_at=func.clock_timestamp()))
 
 
 async def next_nonce(session: AsyncSession, chain_id: int, address: str) -> int | None:

@@ -58,7 +58,8 @@ async def deployment_of(session: AsyncSession, user_id: UUID, deployment_id: UUI
 
 
 async def operator_address(session: AsyncSession, chain_id: int) -> str | None:
-    statement = select(Signer.address).where(Signer.chain_id == chain_id).order_by(Signer.address).limit(1)
+    held = (Signer.chain_id == chain_id, Signer.retired_at.is_(None))
+    statement = select(Signer.address).where(*held).order_by(Signer.address).limit(1)
     address: str | None = await session.scalar(statement)
     return address
 

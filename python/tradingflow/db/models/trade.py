@@ -89,7 +89,8 @@ class VaultSpend(Base):
 class Signer(Base):
     """The next nonce of one operator key on one chain; nonces are taken under this row's lock.
 
-    NULL until the chain was asked for the first one. The executor writes a row for each key it holds when it starts.
+    NULL until the chain was asked for the first one. The executor writes a row for each key it holds when it starts;
+    the row of a key that it no longer holds stays, for its transactions, and is `retired_at` that time.
     """
 
     __tablename__ = "signers"
@@ -97,6 +98,7 @@ class Signer(Base):
     chain_id: Mapped[int] = mapped_column(primary_key=True)
     address: Mapped[str] = mapped_column(EvmAddress, primary_key=True)
     next_nonce: Mapped[int | None]
+    retired_at: Mapped[datetime | None]
 
 
 class Transaction(Base):

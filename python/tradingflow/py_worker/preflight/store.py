@@ -19,7 +19,8 @@ async def vaults_of(session: AsyncSession, flow: Flow) -> frozenset[tuple[int, s
 async def operators(session: AsyncSession) -> dict[int, frozenset[str]]:
     """The operators the executors sign for, by chain."""
     found: defaultdict[int, set[str]] = defaultdict(set)
-    for chain_id, address in await session.execute(select(Signer.chain_id, Signer.address)):
+    held = select(Signer.chain_id, Signer.address).where(Signer.retired_at.is_(None))
+    for chain_id, address in await session.execute(held):
         found[chain_id].add(address)
     return {chain_id: frozenset(addresses) for chain_id, addresses in found.items()}
 
