@@ -102,6 +102,11 @@ class VaultContract:
         """Least seconds between two trades; 0 for none."""
         return int(await self._read("cooldown"))
 
+    async def has_loss_cap(self) -> bool:
+        """Whether the owner caps what trades may lose."""
+        price_source, *_ = await self._read("lossPolicy")
+        return bool(price_source != ZERO_ADDRESS)
+
     async def wrapped_native(self) -> str:
         return str(await self._read("wrappedNative"))
 

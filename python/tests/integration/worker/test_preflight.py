@@ -98,6 +98,17 @@ async def test_a_good_flow_is_ready_and_its_day_is_reckoned(owner: Client, world
     assert await world.all_executions() == []
 
 
+async def test_a_vault_that_bounds_no_loss_is_told_until_its_owner_caps_losses(owner: Client, world: World) -> None:
+    report = await stored(owner, swap(world))
+    assert report["ready"], report["findings"]
+    assert "losses_unbounded" in codes(report, blocking=False)
+    async with LocalVaults(world.anvil.url, REPOSITORY) as vaults:
+        source = await vaults.deployer.deploy("TwapPriceSource", world.market.quote_token, 1, [], [])
+    await as_owner(world, "setLossCap", source.address, ONE_QUOTE, 3600)
+    capped = await owner.ok("POST", "/flows/armed/preflight")
+    assert "losses_unbounded" not in codes(capped, blocking=False)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "code"),
     [

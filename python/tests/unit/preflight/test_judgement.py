@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tradingflow.chain.vault_policy import NO_CAP
 from tradingflow.py_worker.engine.interval import parse_interval
 from tradingflow.py_worker.preflight.judgement import (
     Allowance,
@@ -15,6 +16,7 @@ from tradingflow.py_worker.preflight.judgement import (
     cycles_a_day,
     is_bought,
     judge_amount,
+    judge_bounds,
     judge_day,
     trades_a_day,
     worst_case,
@@ -67,3 +69,11 @@ def test_a_day_that_does_not_fit_is_said_and_blocks_nothing() -> None:
     spend = Spend(1, "0xvault", "0xusd", trades=11, worst_case=1100)
     assert [(f.code, f.blocks) for f in judge_day(spend, ROOMY)] == [("day_cap_binds", False), ("balance_binds", False)]
     assert judge_day(replace(spend, worst_case=1000), ROOMY) == []
+
+
+def test_a_vault_without_day_cap_and_loss_cap_is_told_and_blocks_nothing() -> None:
+    spend, uncapped = Spend(1, "0xvault", "0xusd", trades=1, worst_case=100), replace(ROOMY, per_day_cap=NO_CAP)
+    (finding,) = judge_bounds(spend, uncapped, has_loss_cap=False)
+    assert (finding.code, finding.blocks) == ("losses_unbounded", False)
+    assert judge_bounds(spend, uncapped, has_loss_cap=True) == []
+    assert judge_bounds(spend, ROOMY, has_loss_cap=False) == []

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tradingflow.chain.vault_policy import NO_CAP
 from tradingflow.py_worker.engine.interval import Every, Interval, Once
 
 DAY = timedelta(days=1)
@@ -121,6 +122,17 @@ def judge_day(spend: Spend, allowance: Allowance) -> list[Finding]:
             )
         )
     return found
+
+
+def judge_bounds(spend: Spend, allowance: Allowance, has_loss_cap: bool) -> list[Finding]:
+    """Whether the vault bounds what bad trades of the token may cost before its owner revokes the operator."""
+    if has_loss_cap or allowance.per_day_cap != NO_CAP:
+        return []
+    detail = (
+        f"{spend.vault} caps neither how much of {spend.token} a day may sell nor what trades may lose: bad trades "
+        "could cost all of it; set per_day_cap or loss_cap in its policy"
+    )
+    return [Finding("losses_unbounded", detail, blocks=False)]
 
 
 def is_bought(token: str, vault: str, trades: Sequence[PlannedTrade]) -> bool:

@@ -24,6 +24,7 @@ from tradingflow.py_worker.preflight.judgement import (
     cycles_a_day,
     is_bought,
     judge_amount,
+    judge_bounds,
     judge_day,
     trades_a_day,
     worst_case,
@@ -60,6 +61,11 @@ class JudgedTrade:
 class JudgedSpend:
     spend: Spend
     allowance: Allowance
+    has_loss_cap: bool
+
+    @property
+    def findings(self) -> list[Finding]:
+        return judge_day(self.spend, self.allowance) + judge_bounds(self.spend, self.allowance, self.has_loss_cap)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Preflight:
             if trade.chain_id in self._clients and (trade.chain_id, parse_address(trade.vault)) in subject.vaults
         ]
         spends = await self._spends(known, cycles)
-        findings += [finding for one in spends for finding in judge_day(one.spend, one.allowance)]
+        findings += [finding for one in spends for finding in one.findings]
         gas, gas_findings = await self._gas(trades, cycles)
         findings += gas_findings
         if subject.interval is None:
@@ -177,11 +183,13 @@ class Preflight:
     async def _spend(self, trades: Sequence[PlannedTrade], cycles: int) -> JudgedSpend:
         first = trades[0]
         facts = self._facts(first)
-        allowance, cooldown = await asyncio.gather(facts.allowance(first.token_in), facts.cooldown_s())
+        allowance, cooldown, has_loss_cap = await asyncio.gather(
+            facts.allowance(first.token_in), facts.cooldown_s(), facts.has_loss_cap()
+        )
         times = trades_a_day(cycles, cooldown)
         total = worst_case(trades, times, allowance.per_trade_cap)
         spend = Spend(first.chain_id, first.vault, first.token_in, times * len(trades), total)
-        return JudgedSpend(spend, allowance)
+        return JudgedSpend(spend, allowance, has_loss_cap)
 
     async def _gas(self, trades: Sequence[JudgedTrade], cycles: int) -> tuple[list[GasADay], list[Finding]]:
         by_chain: dict[int, list[JudgedTrade]] = {}

@@ -47,6 +47,9 @@ class VaultFacts:
     async def cooldown_s(self) -> int:
         return await self._vault.cooldown_s()
 
+    async def has_loss_cap(self) -> bool:
+        return await self._vault.has_loss_cap()
+
     async def operator(self) -> str | None:
         return (await self._vault.operator()).address
 
