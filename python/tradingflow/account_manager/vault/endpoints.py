@@ -147,9 +147,10 @@ async def build_withdraw(body: WithdrawRequest, build: Builder) -> TransactionsR
 
 @router.post(_TRANSACTIONS + "/policy")
 async def build_policy(chain_id: ChainId, body: PolicyRequest, build: Builder, session: Reads) -> TransactionsResponse:
-    """Operator, routers, tokens with their caps and cool-down in one transaction."""
+    """Operator, routers, tokens with their caps, cool-down and loss cap in one transaction."""
     default = await repository.operator_address(session, chain_id)
-    return TransactionsResponse(transactions=await build.policy(body, default))
+    known_tokens = await repository.tokens_in_events(session, chain_id, build.vault) if body.loss_cap else set()
+    return TransactionsResponse(transactions=await build.policy(body, default, known_tokens))
 
 
 @router.post(_TRANSACTIONS + "/operator")

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tradingflow.account_manager.fields import (
     MAX_SAFE_INTEGER,
@@ -18,6 +18,8 @@ from tradingflow.account_manager.fields import (
     RequestModel,
     ResponseModel,
 )
+from tradingflow.chain.vault_policy import LONGEST_LOSS_WINDOW_S, SHORTEST_LOSS_WINDOW_S
+from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import MAX_UINT256
 
 MAX_COOLDOWN_S = 2**24 - 1
@@ -86,6 +88,15 @@ class RouterRule(ResponseModel):
     kind: int
 
 
+class LossRule(ResponseModel):
+    """What trades may lose in any `window_s` by `price_source`, in its unit; `loss_in_window` counts against it now."""
+
+    price_source: EvmAddressText
+    cap: BaseUnitsText
+    window_s: int
+    loss_in_window: BaseUnitsText
+
+
 class VaultResponse(ResponseModel):
     """A vault's settings as of `block_number`."""
 
@@ -102,6 +113,7 @@ class VaultResponse(ResponseModel):
     last_trade_at: datetime | None
     tokens: list[TokenRules]
     routers: list[RouterRule]
+    loss_cap: LossRule | None = Field(description="null when nothing caps what trades may lose")
 
 
 class VaultSummary(ResponseModel):
@@ -145,8 +157,33 @@ class RouterRequest(RequestModel):
     kind: int = Field(ge=0, le=3)
 
 
+class LossCapRequest(RequestModel):
+    """Caps what trades may lose, added up, in any `window_s`. The zero address as `price_source`, alone, lifts the cap.
+
+    Each time it is set, with the same figures too, the losses counted so far are forgotten.
+    """
+
+    price_source: EvmAddressField = Field(description="A contract that values every token the vault allows")
+    cap: BaseUnitsField | None = Field(
+        default=None, description="In the unit of the price source: base units of its quote token, or 18 decimals"
+    )
+    window_s: int | None = Field(default=None, ge=SHORTEST_LOSS_WINDOW_S, le=LONGEST_LOSS_WINDOW_S)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        given = (self.cap, self.window_s)
+        if self.price_source == ZERO_ADDRESS:
+            if given != (None, None):
+                raise ValueError("the zero address lifts the cap: leave `cap` and `window_s` out, or name a source")
+        elif None in given:
+            raise ValueError("a loss cap needs `cap` and `window_s`; the zero address as `price_source` lifts it")
+        elif self.cap == 0:
+            raise ValueError("a `cap` of 0 would refuse nearly every trade: pause the vault, or allow a loss above 0")
+        return self
+
+
 class PolicyRequest(RequestModel):
-    """Every part is optional; what is given goes into one transaction, all or none."""
+    """Every part is optional; what is left out stays as it is. What is given goes into one transaction, all or none."""
 
     operator: OperatorRequest | None = None
     routers: tuple[RouterRequest, ...] | None = Field(
@@ -154,6 +191,7 @@ class PolicyRequest(RequestModel):
     )
     tokens: tuple[TokenPolicyRequest, ...] = Field(default=(), max_length=50)
     cooldown_s: int | None = Field(default=None, ge=0, le=MAX_COOLDOWN_S)
+    loss_cap: LossCapRequest | None = None
 
 
 class UnsignedTransaction(ResponseModel):

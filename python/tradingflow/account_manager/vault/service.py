@@ -20,6 +20,7 @@ from tradingflow.account_manager.vault.schemas import (
     CreateVaultRequest,
     EstimateRequest,
     EstimateResponse,
+    LossRule,
     OperationResponse,
     RouterRule,
     TokenRules,
@@ -168,8 +169,11 @@ class _VaultReader:
     block: int
 
     async def read(self, tokens: set[str], routers: set[str]) -> VaultResponse:
-        operator, expires_at, paused, cooldown, last_trade = await asyncio.gather(
-            *(self._ask(f) for f in ("operator", "operatorExpiresAt", "paused", "cooldown", "lastTradeAt"))
+        operator, expires_at, paused, cooldown, last_trade, losses = await asyncio.gather(
+            *(
+                self._ask(function)
+                for function in ("operator", "operatorExpiresAt", "paused", "cooldown", "lastTradeAt", "lossPolicy")
+            )
         )
         return VaultResponse(
             chain_id=self.vault.chain_id,
@@ -185,6 +189,7 @@ class _VaultReader:
             last_trade_at=_moment(last_trade),
             tokens=list(await asyncio.gather(*(self._token(token) for token in sorted(tokens)))),
             routers=list(await asyncio.gather(*(self._router(router) for router in sorted(routers)))),
+            loss_cap=_loss_rule(*losses),
         )
 
     async def _token(self, token: str) -> TokenRules:
@@ -198,6 +203,12 @@ class _VaultReader:
 
     async def _ask(self, function: str, *args: Any) -> Any:
         return await self.client.call("Vault", self.vault.address, function, *args, block=self.block)
+
+
+def _loss_rule(price_source: str, cap: int, window_s: int, loss_in_window: int) -> LossRule | None:
+    if price_source == ZERO_ADDRESS:
+        return None
+    return LossRule(price_source=price_source, cap=cap, window_s=window_s, loss_in_window=loss_in_window)
 
 
 def _moment(unix_seconds: int) -> datetime | None:

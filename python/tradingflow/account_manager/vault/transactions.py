@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tradingflow.account_manager.vault.price_source import require_price_source
 from tradingflow.account_manager.vault.schemas import (
+    LossCapRequest,
     OperatorRequest,
     PolicyRequest,
     RouterRequest,
+    TokenPolicyRequest,
     UnsignedTransaction,
     WithdrawRequest,
 )
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import ZERO_ADDRESS
 
@@ -56,8 +62,14 @@ class TransactionBuilder:
         what = f"Withdraw {request.amount} base units of {request.token} to {to}"
         return [await self._call("withdraw", [request.token, request.amount, to], what)]
 
-    async def policy(self, request: PolicyRequest, default_operator: str | None) -> list[UnsignedTransaction]:
-        """One multicall of everything the request names."""
+    async def policy(
+        self, request: PolicyRequest, default_operator: str | None, known_tokens: set[str]
+    ) -> list[UnsignedTransaction]:
+        """One multicall of everything the request names.
+
+        `known_tokens` are those the vault may allow already. Raises InvalidInput for a request that names nothing, and
+        for a loss cap by a contract that does not value every token the vault would then allow.
+        """
         calls = [self._encode_operator(request.operator, default_operator)] if request.operator else []
         calls += [
             self._encode("Vault", self.vault, "setRouter", [router.router, router.kind])
@@ -69,8 +81,11 @@ class TransactionBuilder:
         ]
         if request.cooldown_s is not None:
             calls.append(self._encode("Vault", self.vault, "setCooldown", [request.cooldown_s]))
+        if request.loss_cap is not None:
+            await self._require_measurable(request.loss_cap, request.tokens, known_tokens)
+            calls.append(self._encode("Vault", self.vault, "setLossCap", _loss_cap_args(request.loss_cap)))
         if not calls:
-            raise InvalidInput("empty_policy", "name an operator, routers, tokens or cooldown_s to set")
+            raise InvalidInput("empty_policy", "name an operator, routers, tokens, cooldown_s or loss_cap to set")
         return [await self._call("multicall", [calls], f"Set {len(calls)} rules of the vault's policy")]
 
     async def operator(self, request: OperatorRequest, default_operator: str | None) -> list[UnsignedTransaction]:
@@ -85,6 +100,18 @@ class TransactionBuilder:
 
     async def revoke_operator(self) -> list[UnsignedTransaction]:
         return [await self._call("revokeOperator", [], "End the operator's power at once")]
+
+    async def _require_measurable(
+        self, cap: LossCapRequest, changes: Sequence[TokenPolicyRequest], known_tokens: set[str]
+    ) -> None:
+        if cap.price_source == ZERO_ADDRESS:
+            return
+        allowed = {change.token: change.allowed for change in changes}
+        vault = VaultContract(self.client, self.vault)
+        unchanged = sorted(known_tokens - allowed.keys())
+        policies = await asyncio.gather(*(vault.token_policy(token) for token in unchanged))
+        allowed |= {token: policy.allowed for token, policy in zip(unchanged, policies, strict=True)}
+        await require_price_source(self.client, cap.price_source, [token for token in allowed if allowed[token]])
 
     def _routers(self, request: PolicyRequest) -> tuple[RouterRequest, ...]:
         if request.routers is not None:
@@ -125,6 +152,11 @@ class TransactionBuilder:
         return UnsignedTransaction(
             to=to, data=data, value=value, chain_id=self.client.chain_id, gas=gas, description=description
         )
+
+
+def _loss_cap_args(cap: LossCapRequest) -> list[Any]:
+    """The contract reads neither figure when the cap is lifted."""
+    return [cap.price_source, cap.cap or 0, cap.window_s or 0]
 
 
 def _unix_seconds(moment: datetime) -> int:

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from tradingflow.chain.vault_policy import (
+    LONGEST_LOSS_WINDOW_S,
     NO_CAP,
     OPERATOR_FOR_EVER,
+    SHORTEST_LOSS_WINDOW_S,
     LossCap,
     PolicyLedger,
     TokenRule,
@@ -63,7 +65,7 @@ class LossTerms(BaseModel):
 
     price_source: EvmAddress
     cap: BaseUnits
-    window_s: int = Field(ge=60, le=365 * 86_400)
+    window_s: int = Field(ge=SHORTEST_LOSS_WINDOW_S, le=LONGEST_LOSS_WINDOW_S)
 
 
 class PolicyTerms(BaseModel):
