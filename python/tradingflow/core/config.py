@@ -38,7 +38,8 @@ class ChainSettings(BaseModel):
 
     `start_block` is where the Monitor begins, `finality_blocks` how deep a reorg may go, `quote_token` what values
     are expressed in. `swap_router` is Uniswap V3's, `v2_router` that of V2 pairs; without the second the first stands
-    for both. `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
+    for both. `price_source` is what a vault's loss cap measures by when its owner names nothing else (`IPriceSource`).
+    `coingecko_platform` and `geckoterminal_network` are the chain's names there (`ethereum`, `eth`).
     `exchange_markets` names the market of a token, as `exchange:market` in ccxt's word and the exchange's own
     (`binance:ETHUSDT`); its quote currency counts as the quote token. `max_trade_gas` is the most gas a trade may use:
     a swap over four pools takes a third of the default, and some chains count gas otherwise.
@@ -54,6 +55,7 @@ class ChainSettings(BaseModel):
     swap_router: Address | None = None
     v2_router: Address | None = None
     quoter: Address | None = None
+    price_source: Address | None = None
     start_block: int = Field(default=0, ge=0)
     finality_blocks: int = Field(default=64, ge=1)
     poll_interval_s: float = Field(default=0.5, gt=0)

@@ -12,6 +12,7 @@ from devstack.uniswap import Artifacts, Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, REPOSITORY, Session, wallet
 from tests.integration.account_manager.test_history_routes import event
 from tests.integration.account_manager.test_vault_routes import send_all
+from tradingflow.account_manager.parts import Parts
 from tradingflow.chain.swap_path import encode_path
 from tradingflow.chain.vault import Swap
 from tradingflow.core.config import ChainSettings
@@ -88,6 +89,19 @@ async def test_the_owner_caps_losses_sees_them_counted_and_lifts_the_cap(
 
     await set_policy(alice, owner, vault, {"loss_cap": {"price_source": ZERO_ADDRESS}})
     assert await loss_cap(alice, vault) is None
+
+
+async def test_a_cap_without_a_source_is_measured_by_the_chains_own(
+    alice: Session, owner: Deployer, parts: Parts, vault: str, market: LocalMarket, price_source: str
+) -> None:
+    policy = policy_of(market, loss_cap={"cap": "1000", "window_s": WINDOW_S})
+    assert (await refusal(alice, vault, policy))[0] == "no_price_source"
+    client = parts.chain(CHAIN_ID)
+    client.settings = client.settings.model_copy(update={"price_source": price_source})
+    built = await alice.post(f"/evm/vaults/{CHAIN_ID}/{vault}/transactions/policy", policy)
+    assert price_source in built.json()["transactions"][0]["description"], "the owner sees it before signing"
+    await send_all(owner, built.json()["transactions"])
+    assert (await loss_cap(alice, vault))["price_source"] == price_source
 
 
 async def refusal(alice: Session, vault: str, policy: dict[str, Any]) -> tuple[str, str]:

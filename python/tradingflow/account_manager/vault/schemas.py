@@ -163,7 +163,9 @@ class LossCapRequest(RequestModel):
     Each time it is set, with the same figures too, the losses counted so far are forgotten.
     """
 
-    price_source: EvmAddressField = Field(description="A contract that values every token the vault allows")
+    price_source: EvmAddressField | None = Field(
+        default=None, description="A contract that values every token the vault allows. Default: the chain's"
+    )
     cap: BaseUnitsField | None = Field(
         default=None, description="In the unit of the price source: base units of its quote token, or 18 decimals"
     )

@@ -70,6 +70,7 @@ class TransactionBuilder:
         `known_tokens` are those the vault may allow already. Raises InvalidInput for a request that names nothing, and
         for a loss cap by a contract that does not value every token the vault would then allow.
         """
+        measure = ""
         calls = [self._encode_operator(request.operator, default_operator)] if request.operator else []
         calls += [
             self._encode("Vault", self.vault, "setRouter", [router.router, router.kind])
@@ -82,11 +83,16 @@ class TransactionBuilder:
         if request.cooldown_s is not None:
             calls.append(self._encode("Vault", self.vault, "setCooldown", [request.cooldown_s]))
         if request.loss_cap is not None:
-            await self._require_measurable(request.loss_cap, request.tokens, known_tokens)
-            calls.append(self._encode("Vault", self.vault, "setLossCap", _loss_cap_args(request.loss_cap)))
+            source = self._price_source(request.loss_cap)
+            if source != ZERO_ADDRESS:
+                await self._require_measurable(source, request.tokens, known_tokens)
+                measure = f", losses measured by {source}"
+            # The contract reads neither figure when the cap is lifted.
+            terms = [source, request.loss_cap.cap or 0, request.loss_cap.window_s or 0]
+            calls.append(self._encode("Vault", self.vault, "setLossCap", terms))
         if not calls:
             raise InvalidInput("empty_policy", "name an operator, routers, tokens, cooldown_s or loss_cap to set")
-        return [await self._call("multicall", [calls], f"Set {len(calls)} rules of the vault's policy")]
+        return [await self._call("multicall", [calls], f"Set {len(calls)} rules of the vault's policy{measure}")]
 
     async def operator(self, request: OperatorRequest, default_operator: str | None) -> list[UnsignedTransaction]:
         args = self._operator_args(request, default_operator)
@@ -101,17 +107,22 @@ class TransactionBuilder:
     async def revoke_operator(self) -> list[UnsignedTransaction]:
         return [await self._call("revokeOperator", [], "End the operator's power at once")]
 
+    def _price_source(self, cap: LossCapRequest) -> str:
+        source = cap.price_source or self.client.settings.price_source
+        if source is None:
+            detail = f"chain {self.client.chain_id} has no price source of its own; name one in `price_source`"
+            raise InvalidInput("no_price_source", detail)
+        return source
+
     async def _require_measurable(
-        self, cap: LossCapRequest, changes: Sequence[TokenPolicyRequest], known_tokens: set[str]
+        self, source: str, changes: Sequence[TokenPolicyRequest], known_tokens: set[str]
     ) -> None:
-        if cap.price_source == ZERO_ADDRESS:
-            return
         allowed = {change.token: change.allowed for change in changes}
         vault = VaultContract(self.client, self.vault)
         unchanged = sorted(known_tokens - allowed.keys())
         policies = await asyncio.gather(*(vault.token_policy(token) for token in unchanged))
         allowed |= {token: policy.allowed for token, policy in zip(unchanged, policies, strict=True)}
-        await require_price_source(self.client, cap.price_source, [token for token in allowed if allowed[token]])
+        await require_price_source(self.client, source, [token for token in allowed if allowed[token]])
 
     def _routers(self, request: PolicyRequest) -> tuple[RouterRequest, ...]:
         if request.routers is not None:
@@ -152,11 +163,6 @@ class TransactionBuilder:
         return UnsignedTransaction(
             to=to, data=data, value=value, chain_id=self.client.chain_id, gas=gas, description=description
         )
-
-
-def _loss_cap_args(cap: LossCapRequest) -> list[Any]:
-    """The contract reads neither figure when the cap is lifted."""
-    return [cap.price_source, cap.cap or 0, cap.window_s or 0]
 
 
 def _unix_seconds(moment: datetime) -> int:
