@@ -13,7 +13,7 @@ from web3.types import BlockIdentifier, EventData, LogReceipt
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.transactions import Receipt, all_logs, estimate_gas, find_logs, simulate
 from tradingflow.core.errors import Refused
-from tradingflow.core.evm import address_from_bytes, keccak, to_bytes
+from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes, keccak, to_bytes
 
 # The vault's MAX_DEADLINE_S: how far ahead of the block's time a swap's deadline may lie.
 LONGEST_DEADLINE = timedelta(seconds=120)

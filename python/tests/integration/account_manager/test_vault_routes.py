@@ -14,7 +14,6 @@ from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
 from tradingflow.account_manager.parts import Parts
-from tradingflow.account_manager.portfolio import valuation
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.evm import ZERO_ADDRESS
@@ -142,7 +141,7 @@ async def test_a_vault_is_worth_its_balances_at_the_pool_price(
         assert await session.scalar(select(func.count()).select_from(Token)) == 2
 
 
-@pytest.mark.parametrize("path", ["/portfolio", "/evm/vaults/{chain}/{vault}/portfolio"])
+@pytest.mark.parametrize("path", ["/portfolio", "/evm/vaults/{chain}/{vault}/portfolio", "/evm/vaults/{chain}/{vault}"])
 async def test_no_connection_waits_while_the_chain_is_asked(
     alice: Session, vault: str, parts: Parts, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -150,13 +149,13 @@ async def test_no_connection_waits_while_the_chain_is_asked(
     engine = parts.sessions.kw["bind"]
     resting = engine.pool.checkedout()  # the outbox and the revoked sessions are listened for all the time
     held: list[int] = []
-    balance = valuation._balance
+    call = ChainClient.call
 
-    async def asked(client: ChainClient, token: str, holder: str, block: int) -> int | None:
+    async def counted_call(client: ChainClient, *asked: Any, **named: Any) -> Any:
         held.append(engine.pool.checkedout())
-        return await balance(client, token, holder, block)
+        return await call(client, *asked, **named)
 
-    monkeypatch.setattr(valuation, "_balance", asked)
+    monkeypatch.setattr(ChainClient, "call", counted_call)
     answer = await alice.get(path.format(chain=CHAIN_ID, vault=vault))
     assert answer.status_code == 200, answer.text
     assert set(held) == {resting}

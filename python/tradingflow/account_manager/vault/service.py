@@ -158,6 +158,7 @@ async def read_vault(session: AsyncSession, parts: Parts, user_id: UUID, chain_i
     client = parts.chain(chain_id)
     tokens = await repository.tokens_in_events(session, chain_id, address) - {ZERO_ADDRESS}
     routers = await repository.routers_in_events(session, chain_id, address)
+    await session.close()  # nothing more is read: the connection shall not wait for the chain
     routers.update(router for router in (client.settings.swap_router, client.settings.v2_router) if router)
     return await _VaultReader(client, vault, await client.guard(client.web3.eth.block_number)).read(tokens, routers)
 
