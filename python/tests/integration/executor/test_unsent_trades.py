@@ -68,22 +68,23 @@ async def add_task(session: AsyncSession, trade: Trade, status: str) -> None:
     session.add(NodeTask(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, status=status))
 
 
-async def forget(world: World, identity: str) -> None:
+async def executed_and_forgotten(world: World) -> str:
     """What a node that hides receipts makes of a mined trade: its nonce seems to have gone to somebody else."""
+    identity = await world.request_trade(ONE_QUOTE)
+    await world.executor().advance(identity)
     async with world.sessions.begin() as session:
         dead = update(Transaction).where(Transaction.purpose_id == identity)
         await session.execute(dead.values(status=TransactionStatus.REPLACED, block_number=None, block_hash=None))
         blank = dict.fromkeys(("transaction_hash", "block_number", "block_hash", "amount_out", "settled_at"))
         await session.execute(update(Trade).where(Trade.id == identity).values(status="requested", **blank))
+    return identity
 
 
 async def test_refusal_of_a_trade_the_chain_executed_settles_it_from_the_chain(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own execution may be why it is refused."""
-    identity = await world.request_trade(ONE_QUOTE)
-    await world.executor().advance(identity)
-    await forget(world, identity)
+    identity = await executed_and_forgotten(world)
     refusal = AsyncMock(side_effect=Refused("cooldown_active", "the vault has just traded"))
     monkeypatch.setattr(Planner, "plan", refusal)
     await world.executor().advance(identity)
@@ -93,9 +94,7 @@ async def test_refusal_of_a_trade_the_chain_executed_settles_it_from_the_chain(
 async def test_failure_with_dead_attempts_is_final_only_after_the_chain_was_asked_for_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = await world.request_trade(ONE_QUOTE)
-    await world.executor().advance(identity)
-    await forget(world, identity)
+    identity = await executed_and_forgotten(world)
     monkeypatch.setattr(Planner, "plan", AsyncMock(side_effect=Refused("trading_paused", "by its owner")))
     with monkeypatch.context() as frozen:
         frozen.setattr(VaultContract, "trade_used", AsyncMock(return_value=False))
@@ -107,9 +106,7 @@ async def test_failure_with_dead_attempts_is_final_only_after_the_chain_was_aske
 
 
 async def test_failure_with_dead_attempts_is_final_in_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    identity = await world.request_trade(ONE_QUOTE)
-    await world.executor().advance(identity)
-    await forget(world, identity)
+    identity = await executed_and_forgotten(world)
     monkeypatch.setattr(Planner, "plan", AsyncMock(side_effect=Refused("trading_paused", "by its owner")))
     monkeypatch.setattr(VaultContract, "trade_used", AsyncMock(return_value=False))
     await world.executor().advance(identity)
