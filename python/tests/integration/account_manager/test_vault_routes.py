@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -14,11 +16,14 @@ from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
+from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Token, VaultDeployment
+from tradingflow.db.models import Token, Vault, VaultDeployment
 
 OPERATOR = wallet(OPERATOR_WALLET).address
 ONE = 10**18
@@ -159,6 +164,35 @@ async def test_no_connection_waits_while_the_chain_is_asked(
     answer = await alice.get(path.format(chain=CHAIN_ID, vault=vault))
     assert answer.status_code == 200, answer.text
     assert set(held) == {resting}
+
+
+async def test_polls_at_once_share_one_valuation(alice: Session, vault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, valued, all_asked = 0, 0, asyncio.Event()
+    value_and_keep, value = VaultValuer.value_and_keep, VaultValuer.value
+
+    async def counted_question(valuer: VaultValuer, of: Vault, now: datetime) -> VaultPortfolio:
+        nonlocal asked
+        asked += 1
+        if asked == 8:
+            all_asked.set()
+        return await value_and_keep(valuer, of, now)
+
+    async def counted_value(valuer: VaultValuer, of: Vault) -> VaultPortfolio:
+        nonlocal valued
+        valued += 1
+        await all_asked.wait()
+        return await value(valuer, of)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VaultValuer, "value_and_keep", counted_question)
+        patched.setattr(VaultValuer, "value", counted_value)
+        answers = await asyncio.gather(*(alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert valued == 1
+    hangs = AsyncMock(side_effect=DependencyUnavailable("rpc_unavailable", "it hangs"))
+    monkeypatch.setattr(ChainClient, "call", hangs)
+    answers = await asyncio.gather(*(alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio") for _ in range(2)))
+    assert {answer.status_code for answer in answers} == {503}, "a failure is shared, and not kept"
 
 
 async def test_the_vault_is_read_with_its_policy(alice: Session, owner: Deployer, vault: str) -> None:

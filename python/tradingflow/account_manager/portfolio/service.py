@@ -87,10 +87,7 @@ async def value_vault(parts: Parts, user_id: UUID, chain_id: int, address: str) 
     """
     async with parts.reads() as session:
         vault = await own_vault(session, user_id, chain_id, address)
-    valued = await parts.valuer.value(vault)
-    async with parts.sessions.begin() as session:
-        await repository.keep(session, vault.id, valued, parts.clock.now())
-    return valued
+    return await parts.valuer.value_and_keep(vault, parts.clock.now())
 
 
 def _totals(valued: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -32,9 +32,7 @@ async def value(process: ExecutorProcess) -> None:
 async def _value_one(process: ExecutorProcess, vault: Vault) -> None:
     """The edge: what fails is said here, and the next tick tries again."""
     try:
-        valued = await process.valuer.value(vault)
-        async with process.sessions.begin() as session:
-            await repository.keep(session, vault.id, valued, process.clock.now())
+        await process.valuer.value_and_keep(vault, process.clock.now())
     except TradingFlowError as error:
         log.warning("vault not valued", vault=vault.address, code=error.code, detail=error.detail)
     except DBAPIError as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
+from functools import partial
+from uuid import UUID
 
+from tradingflow.account_manager.portfolio import repository
 from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
 from tradingflow.account_manager.token import repository as registered
 from tradingflow.account_manager.token.registry import TokenRegistry
@@ -35,6 +38,26 @@ class VaultValuer:
     prices: PriceBook
     tokens: TokenRegistry
     sessions: SessionFactory
+    _under_way: dict[UUID, asyncio.Task[VaultPortfolio]] = field(default_factory=dict)
+
+    async def value_and_keep(self, vault: Vault, now: datetime) -> VaultPortfolio:
+        """Value the vault and keep that for its history. Who asks while it is under way is given the same valuation."""
+        task = self._under_way.get(vault.id)
+        if task is None:
+            task = self._under_way[vault.id] = asyncio.create_task(self._value_and_keep(vault, now))
+            task.add_done_callback(partial(self._ended, vault.id))
+        return await asyncio.shield(task)  # the others still want it when one client has left
+
+    async def _value_and_keep(self, vault: Vault, now: datetime) -> VaultPortfolio:
+        valued = await self.value(vault)
+        async with self.sessions.begin() as session:
+            await repository.keep(session, vault.id, valued, now)
+        return valued
+
+    def _ended(self, vault_id: UUID, task: asyncio.Task[VaultPortfolio]) -> None:
+        del self._under_way[vault_id]
+        if not task.cancelled():
+            task.exception()  # seen, also when nobody waits for it any more
 
     async def value(self, vault: Vault) -> VaultPortfolio:
         """Balances and prices at one block; tokens not met before enter the registry. Raises DependencyUnavailable."""
