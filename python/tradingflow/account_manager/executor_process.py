@@ -44,6 +44,10 @@ from tradingflow.tracing.traces import Traces
 
 log = get_logger(__name__)
 
+# One stays with the sweep's lock; the eight trades it advances at once wait for the chain most of the time, and hold
+# none while they do.
+POOL_SIZE = 6
+
 STOP_TIMEOUT_S = 10.0
 
 R = TypeVar("R")
@@ -54,7 +58,7 @@ class ExecutorProcess:
 
     def __init__(self, settings: ExecutorSettings) -> None:
         self.settings = settings
-        self.engine = make_engine(settings, application="celery")
+        self.engine = make_engine(settings, application="celery", pool_size=POOL_SIZE, max_overflow=0)
         self.sessions = make_session_factory(self.engine)
         self.clock = DatabaseClock(self.engine)
         self.chains = {chain.chain_id: ChainClient(chain) for chain in settings.chains}

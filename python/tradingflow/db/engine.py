@@ -14,12 +14,17 @@ SessionFactory = async_sessionmaker[AsyncSession]
 RECYCLE_AFTER_S = 180
 
 
-def make_engine(settings: PlatformSettings, *, application: str, pool_size: int = 10) -> AsyncEngine:
-    """An engine whose connections name `application` in pg_stat_activity and never wait for a lock forever."""
+def make_engine(
+    settings: PlatformSettings, *, application: str, pool_size: int = 10, max_overflow: int | None = None
+) -> AsyncEngine:
+    """An engine whose connections name `application` in pg_stat_activity and never wait for a lock forever.
+
+    At most `max_overflow` more than `pool_size` are opened for a moment; None: as many again.
+    """
     return create_async_engine(
         settings.database_dsn,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=pool_size if max_overflow is None else max_overflow,
         pool_pre_ping=True,
         # The last one given back is taken first: a connection's server process keeps what it planned (up to 5 MB), and
         # only as many of them become warm as work at once.
