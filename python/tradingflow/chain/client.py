@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
+from eth_abi.exceptions import DecodingError
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
 from web3.exceptions import ContractLogicError, ContractPanicError, Web3Exception, Web3RPCError
@@ -86,6 +87,9 @@ class ChainClient:
                     "rpc_error", f"the RPC of chain {self.chain_id} answered: {error.message}"
                 ) from error
             raise CallReverted(_revert_data(error)) from error
+        except (KeyError, DecodingError) as error:
+            # web3 stumbles over a contract's malformed panic or lookup; no contract may stop its reader.
+            raise CallReverted(b"") from error
         except Web3RPCError as error:
             message = node_message(error)
             if _is_evms(message):

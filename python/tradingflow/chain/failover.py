@@ -56,6 +56,7 @@ class Node:
         self._chain_id = chain_id
         self._failures = 0
         self._silent = 0
+        self._silence_at_s = -math.inf
         self._probe_at_s = 0.0
         self._verified = False
 
@@ -66,7 +67,7 @@ class Node:
             await self._verify(method)
             response = await self._post(method, params)
         except NODE_FAILURES as error:
-            self._silent += 1
+            self._count_silence()
             self._failed(type(error).__name__)
             raise
         finally:
@@ -85,6 +86,13 @@ class Node:
         if time.monotonic() < self._probe_at_s:
             raise NodeUnusable(f"{self.name} gave no answer {self._silent} times in a row")
         self._probe_at_s = math.inf  # one at a time: until this one has ended
+
+    def _count_silence(self) -> None:
+        """Requests that fail together, or one heavy question asked by many, are one silence."""
+        now = time.monotonic()
+        if now - self._silence_at_s >= PROBE_EVERY_S:
+            self._silence_at_s = now
+            self._silent += 1
 
     async def _verify(self, method: RPCEndpoint) -> None:
         """Before anything else, and again after each failure: whoever answers there may have changed."""
@@ -116,6 +124,9 @@ class Node:
 
 class FailoverProvider(AsyncBaseProvider):
     """The nodes of one chain, best first as configured. Close it with `disconnect`."""
+
+    # A contract that reverts with OffchainLookup (ERC-3668) would have web3 ask whatever URLs it names.
+    global_ccip_read_enabled = False
 
     def __init__(self, chain_id: int, urls: Sequence[str], make: Callable[[str], AsyncHTTPProvider]) -> None:
         super().__init__()
