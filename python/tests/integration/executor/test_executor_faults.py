@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.relayer import healing
+from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.healing import NonceHealer
-from tradingflow.account_manager.relayer.relayer import Intent
+from tradingflow.account_manager.relayer.relayer import Intent, Relayer, Taken
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.repository import Failure
@@ -85,6 +86,28 @@ async def test_deployment_another_executor_has_under_way_is_not_called_failed(
     world.anvil.rpc("evm_mine")
     await VaultDeployer(world.relayer()).advance(deployment_id)
     assert (await world.deployment(deployment_id)).status == "verified"
+
+
+async def test_deployment_that_started_over_is_not_started_over_again_with_an_old_view(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave the new slot to nobody."""
+    deployment_id = await world.queue_deployment("twice")
+    world.anvil.rpc("evm_setAutomine", False)
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    old = await world.transactions(str(deployment_id))
+    await lose_the_nonce_of(world, str(deployment_id))
+    world.anvil.rpc("evm_setAutomine", False)
+    for _ in range(3):
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+        world.clock.ahead_s += 16
+    new = (await world.transactions(str(deployment_id)))[-1]
+    assert new.nonce > old[0].nonce
+    attempts = AsyncMock(side_effect=[old, [new]])
+    monkeypatch.setattr(Relayer, "look", AsyncMock(return_value=Taken()))
+    monkeypatch.setattr(transactions, "slot_attempts", attempts)
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "broadcast"
 
 
 async def test_trades_of_one_vault_go_out_one_after_the_other(world: World) -> None:
@@ -289,6 +312,26 @@ async def test_lost_row_of_a_nonce_is_filled_so_that_those_behind_it_go_on(world
     assert (await world.trade(identity)).status == "completed"
 
 
+async def test_a_filler_that_a_reorg_took_out_is_mined_again(world: World) -> None:
+    """Nobody follows it once it was mined, and everything behind it would wait."""
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    async with world.sessions.begin() as session:
+        await session.execute(update(Signer).values(next_nonce=Signer.next_nonce + 1))
+    healer = NonceHealer(world.relayer())
+    for _ in range(2):
+        await healer.heal(CHAIN_ID, world.signer.address)
+    assert await mined_nonce(world.client, world.signer.address) == 2
+    world.anvil.rpc("anvil_reorg", 1, [])
+    assert await mined_nonce(world.client, world.signer.address) == 1
+    identity = await world.request_trade(ONE_QUOTE)
+    for _ in range(4):
+        await world.executor().advance(identity)
+        await healer.heal(CHAIN_ID, world.signer.address)
+        world.clock.ahead_s += 16
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "completed"
+
+
 async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World) -> None:
     await world.executor().advance(await world.request_trade(ONE_QUOTE))
     for _ in range(3):
@@ -314,6 +357,29 @@ async def test_a_nonce_beyond_belief_is_not_followed(world: World, monkeypatch: 
     await healer.heal(CHAIN_ID, world.signer.address)
     world.clock.ahead_s += 16
     await healer.heal(CHAIN_ID, world.signer.address)
+    assert await world.next_nonce() == before
+
+
+async def test_a_nonce_beyond_belief_is_followed_when_it_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a restored backup: otherwise the signer would never trade again."""
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    before = await world.next_nonce()
+    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 1_001))
+    healer = NonceHealer(world.relayer())
+    for _ in range(21):
+        await healer.heal(CHAIN_ID, world.signer.address)
+        world.clock.ahead_s += 30
+    assert await world.next_nonce() == before + 1_001
+
+
+async def test_two_looks_far_apart_are_not_one_observation(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    before = await world.next_nonce()
+    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 3))
+    healer = NonceHealer(world.relayer())
+    for _ in range(2):
+        await healer.heal(CHAIN_ID, world.signer.address)
+        world.clock.ahead_s += 3600
     assert await world.next_nonce() == before
 
 

@@ -50,9 +50,9 @@ async def test_failed_trade_is_tried_again_with_a_new_quote(world: World, desk: 
         await desk.retry(identity)
 
 
-async def test_waiting_trade_is_cancelled_at_once_and_its_node_is_told(world: World, desk: TradeDesk) -> None:
+async def test_waiting_trade_is_cancelled_unsent_and_its_node_is_told(world: World, desk: TradeDesk) -> None:
     identity = await world.request_trade()
-    assert await desk.cancel(identity) == "cancelled"
+    assert await desk.cancel(identity) == "called off: it will not be sent"
     await world.executor().advance(identity)
     assert (await world.trade(identity)).failure_code == "cancelled_by_operator"
     assert len(await world.told()) == 1

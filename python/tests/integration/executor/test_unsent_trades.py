@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from unittest.mock import AsyncMock
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from web3.types import BlockIdentifier
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
 from tests.integration.moving_market import rise_after_quotes, rise_before_quotes
+from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.transitions import TransactionStatus
 from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.desk import TradeDesk
 from tradingflow.account_manager.trade.plan import Planner
+from tradingflow.account_manager.trade.repository import Failure
+from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import DependencyUnavailable, Refused
 from tradingflow.db.models import Cycle, NodeTask, Trade, Transaction, VaultSpend
@@ -62,10 +66,13 @@ async def test_a_trade_whose_node_was_ended_is_not_sent(
         assert await outcome(world, identity) == ("completed", None)
 
 
-async def add_task(session: AsyncSession, trade: Trade, status: str) -> None:
+async def add_task(session: AsyncSession, trade: Trade, status: str, finished_at: datetime | None = None) -> None:
     session.add(Cycle(flow_pk=trade.flow_pk, cycle=trade.cycle, version=1, fire_time=trade.created_at, status=status))
     await session.flush()
-    session.add(NodeTask(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, status=status))
+    ended_at = finished_at or trade.created_at
+    session.add(
+        NodeTask(flow_pk=trade.flow_pk, cycle=trade.cycle, node_id=trade.node_id, status=status, finished_at=ended_at)
+    )
 
 
 async def executed_and_forgotten(world: World) -> str:
@@ -89,6 +96,83 @@ async def test_refusal_of_a_trade_the_chain_executed_settles_it_from_the_chain(
     monkeypatch.setattr(Planner, "plan", refusal)
     await world.executor().advance(identity)
     assert await outcome(world, identity) == ("completed", None)
+
+
+async def test_a_restored_backup_fails_no_trade_the_chain_executed(world: World) -> None:
+    """The trade is older than its time, and what was sent for it is not in the backup."""
+    identity = await executed_and_forgotten(world)
+    async with world.sessions.begin() as session:
+        await session.execute(delete(Transaction))
+    world.clock.ahead_s += world.settings.trade_ttl_s + 1
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+
+
+async def test_a_trade_the_chain_executed_cannot_be_cancelled(world: World, desk: TradeDesk) -> None:
+    identity = await executed_and_forgotten(world)
+    await desk.cancel(identity)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+
+
+async def fail(world: World, trade: Trade) -> None:
+    await Settlement(world.relayer()).fail(trade, Failure("fee_ceiling", "as another executor saw it"))
+
+
+async def cancel(world: World, trade: Trade) -> None:
+    await TradeDesk(world.settings, world.sessions, {CHAIN_ID: world.client}, world.clock).cancel(trade.id)
+
+
+async def terminate(world: World, trade: Trade) -> None:
+    async with world.sessions.begin() as session:
+        await add_task(session, trade, "terminated")
+
+
+async def grow_old(world: World, _: Trade) -> None:
+    world.clock.ahead_s += world.settings.trade_ttl_s + 1
+
+
+@pytest.mark.parametrize("end", [fail, cancel, terminate, grow_old])
+async def test_a_trade_that_was_ended_while_it_was_planned_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch, end: Callable[[World, Trade], Awaitable[None]]
+) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    waiting = await world.trade(identity)
+    ensure = Relayer.ensure_nonces
+
+    async def ended_meanwhile(relayer: Relayer, chain_id: int, signer: str) -> None:
+        await end(world, waiting)
+        await ensure(relayer, chain_id, signer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Relayer, "ensure_nonces", ended_meanwhile)
+        await world.executor().advance(identity)
+    assert await world.transactions(identity) == []
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "failed"
+    assert await world.executions(identity) == 0
+
+
+async def test_a_retried_trade_has_its_time_again_and_no_more(world: World, desk: TradeDesk) -> None:
+    identity = await world.request_trade(20_000 * ONE_QUOTE)
+    await world.executor().advance(identity)
+    await desk.retry(identity)
+    await grow_old(world, await world.trade(identity))
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "not_sent_in_time")
+    await desk.retry(identity)
+    trade = await world.trade(identity)
+    async with world.sessions.begin() as session:
+        await add_task(session, trade, "terminated", finished_at=world.clock.now() + timedelta(seconds=1))
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "node_terminated")
+
+
+async def test_a_reopened_trade_is_not_its_own_successor(world: World) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    async with world.sessions.begin() as session:
+        await session.execute(update(Trade).values(settled_at=world.clock.now()))
+    assert await world.executor().next_after(identity) is None
 
 
 async def test_failure_with_dead_attempts_is_final_only_after_the_chain_was_asked_for_a_while(

@@ -28,11 +28,31 @@ log = get_logger(__name__)
 FILLER = "nonce_filler"
 # A slot this old has been replaced at least once: somebody should look.
 STUCK_AFTER = timedelta(seconds=60)
-# Nobody uses an executor's key this often elsewhere within a tick. A node that says so errs, and every nonce it makes
-# us leave out would have to be paid for.
+# Nobody uses an executor's key this often elsewhere within a tick. A node that says so errs most likely, and every
+# nonce it makes us leave out would have to be paid for; after a restored backup it may be true, and stays so.
 LARGEST_LEAP = 1_000
+LEAP_BELIEVED_AFTER = timedelta(minutes=10)
+# Looks further apart than this are not one observation: each process of the pool has its own.
+LOOKS_TOGETHER = timedelta(seconds=60)
 # Of one look; the next one goes on.
 MOST_FILLED = 50
+
+
+class Sightings:
+    """How long something has been seen without a break."""
+
+    def __init__(self) -> None:
+        self._seen: dict[object, tuple[datetime, datetime]] = {}
+
+    def lasts(self, what: object, now: datetime) -> timedelta:
+        """Seen now, and without a break since so long ago."""
+        since, last = self._seen.get(what, (now, now))
+        since = since if now - last < LOOKS_TOGETHER else now
+        self._seen[what] = since, now
+        return now - since
+
+    def ended(self, what: object) -> None:
+        self._seen.pop(what, None)
 
 
 class NonceHealer:
@@ -40,7 +60,8 @@ class NonceHealer:
 
     def __init__(self, relayer: Relayer) -> None:
         self._relayer = relayer
-        self._behind_since: dict[tuple[int, str], datetime] = {}
+        self._behind = Sightings()
+        self._undone = Sightings()
 
     async def heal(self, chain_id: int, signer: str) -> None:
         """Raises DependencyUnavailable when the chain does not answer."""
@@ -50,6 +71,7 @@ class NonceHealer:
             return
         mined = await mined_nonce(self._relayer.chains[chain_id], signer)
         await self._catch_up(chain_id, signer, mined, following)
+        await self._take_up_undone(chain_id, signer, mined)
         async with self._relayer.sessions() as session:
             covered = await repository.covered_nonces(session, chain_id, signer, mined)
         gaps = (nonce for nonce in range(mined, following) if nonce not in covered)
@@ -62,17 +84,30 @@ class NonceHealer:
         """The database is behind, and not for a moment only: a node that is believed too soon costs a gap to fill."""
         signer_on_chain = (chain_id, signer)
         if mined <= following:
-            self._behind_since.pop(signer_on_chain, None)
+            self._behind.ended(signer_on_chain)
             return
-        now = self._relayer.clock.now()
-        if now - self._behind_since.setdefault(signer_on_chain, now) < NONCE_TAKEN_AFTER:
+        lasts = self._behind.lasts(signer_on_chain, self._relayer.clock.now())
+        if lasts < NONCE_TAKEN_AFTER:
             return
-        if mined - following > LARGEST_LEAP:
+        if mined - following > LARGEST_LEAP and lasts < LEAP_BELIEVED_AFTER:
             log.error("nonce of the chain not believed", chain_id=chain_id, signer=signer, ours=following, chain=mined)
             return
         log.error("signer is used elsewhere", chain_id=chain_id, signer=signer, ours=following, chain=mined)
         async with self._relayer.sessions() as session, session.begin():
             await repository.raise_next_nonce(session, chain_id, signer, mined)
+
+    async def _take_up_undone(self, chain_id: int, signer: str, mined: int) -> None:
+        """What a reorg took out of the chain after nobody looked at it any more has left its nonce to be taken."""
+        async with self._relayer.sessions() as session:
+            nonces = await repository.unwatched_decided(session, chain_id, signer, mined)
+        for nonce in nonces:
+            if self._undone.lasts((chain_id, signer, nonce), self._relayer.clock.now()) < NONCE_TAKEN_AFTER:
+                continue
+            log.warning("mined transaction is gone", chain_id=chain_id, signer=signer, nonce=nonce)
+            async with self._relayer.sessions.begin() as session:
+                attempts = await repository.attempts_at(session, chain_id, signer, nonce)
+                await repository.record_unmined(session, attempts)
+                await repository.make_fillers(session, attempts)
 
     async def _fill(self, chain_id: int, signer: str, nonce: int) -> None:
         async with self._relayer.sessions() as session:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import UNMINED, TransactionStatus, transaction_sources
 from tradingflow.chain.transactions import Receipt
-from tradingflow.db.models import Signer, Transaction
+from tradingflow.db.models import Signer, Trade, Transaction
 
 
 async def register_signers(session: AsyncSession, chain_ids: Iterable[int], addresses: Iterable[str]) -> None:
@@ -128,6 +128,22 @@ async def covered_nonces(session: AsyncSession, chain_id: int, signer: str, firs
     return set(found)
 
 
+async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, first: int) -> list[int]:
+    """Nonces from `first` on that we hold for mined, in order, but for those of trades that are not final."""
+    decided = await session.execute(
+        select(Transaction.nonce, Transaction.purpose, Transaction.purpose_id).where(
+            Transaction.chain_id == chain_id,
+            Transaction.signer == signer,
+            Transaction.nonce >= first,
+            Transaction.status.in_((TransactionStatus.MINED, TransactionStatus.REVERTED)),
+        )
+    )
+    slots = decided.all()
+    trades = [slot.purpose_id for slot in slots if slot.purpose == "trade"]
+    watched = set(await session.scalars(select(Trade.id).where(Trade.id.in_(trades), Trade.finalized_at.is_(None))))
+    return sorted({slot.nonce for slot in slots if slot.purpose_id not in watched})
+
+
 async def unmined_since(session: AsyncSession, chain_id: int, signer: str, before: datetime) -> list[Transaction]:
     """The newest attempt of each slot whose first attempt is older than `before` and that is not mined yet."""
     found = await session.scalars(
@@ -167,6 +183,12 @@ async def abandon(session: AsyncSession, purpose: str, purpose_id: str, except_s
     )
     if except_slot is not None:
         change = change.where((Transaction.signer != except_slot.signer) | (Transaction.nonce != except_slot.nonce))
+    await session.execute(change.values(purpose="nonce_filler"))
+
+
+async def make_fillers(session: AsyncSession, attempts: Sequence[Transaction]) -> None:
+    """A slot that nobody follows any more only fills its nonce from now on."""
+    change = update(Transaction).where(Transaction.id.in_([attempt.id for attempt in attempts]))
     await session.execute(change.values(purpose="nonce_filler"))
 
 

@@ -13,7 +13,6 @@ from tradingflow.account_manager.relayer.steps import Reached, unheard
 from tradingflow.account_manager.relayer.transitions import TradeStatus
 from tradingflow.account_manager.trade import repository
 from tradingflow.account_manager.trade.repository import Failure
-from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.transactions import head_number
 from tradingflow.chain.vault import ExecutedTrade, VaultContract
@@ -87,20 +86,18 @@ class TradeDesk:
     async def cancel(self, trade_id: str) -> str:
         """Call a trade off; says what that means. Raises Conflict for a trade that has ended.
 
-        One that was sent may still be mined: its nonce is taken by an empty transfer, and the chain decides.
+        The executor ends it. One that was sent may still be mined: its nonce is taken by an empty transfer, and the
+        chain decides; of one that waits the vault is asked whether an attempt nobody remembers executed it.
         """
         trade, _ = await self.read(trade_id)
-        if trade.status == TradeStatus.REQUESTED:
-            await Settlement(self).fail(trade, CANCELLED)
-            trade, _ = await self.read(trade_id)
-        if trade.failure_code == CANCELLED.code and trade.status == TradeStatus.FAILED:
-            return "cancelled"
         async with self.sessions() as session, session.begin():
             row = await repository.lock(session, trade.id)
-            if row.status != TradeStatus.SUBMITTED:
+            if row.status not in (TradeStatus.REQUESTED, TradeStatus.SUBMITTED):
                 raise Conflict("trade_ended", f"only an open trade can be cancelled; this one is {row.status}")
             facts = {"failure_code": CANCELLED.code, "failure_detail": CANCELLED.detail}
             await repository.amend(session, trade.id, **facts)
+        if row.status == TradeStatus.REQUESTED:
+            return "called off: it will not be sent"
         return "being called off: the executor takes its nonce, unless it is mined first"
 
     async def reconcile(self, chain_id: int) -> list[Difference]:

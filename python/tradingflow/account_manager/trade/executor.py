@@ -75,7 +75,9 @@ class TradeExecutor:
     async def _begin(self, trade: Trade) -> None:
         if not await self._is_its_turn(trade):
             return
-        if (lapsed := await self._lapse(trade)) is not None:
+        async with self._relayer.sessions() as session:
+            lapsed = await self._lapse(session, trade)
+        if lapsed is not None:
             await self._end_unsent(trade, lapsed)
             return
         try:
@@ -99,17 +101,13 @@ class TradeExecutor:
         async with self._relayer.sessions() as session:
             return await repository.next_requested(session, trade.chain_id, trade.vault_address) == trade.id
 
-    async def _lapse(self, trade: Trade) -> Failure | None:
+    async def _lapse(self, session: AsyncSession, trade: Trade) -> Failure | None:
         """Why a trade that waits is not wanted any more."""
         if trade.failure_code is not None:  # called off while it had a nonce, which then went to somebody else
             return Failure(trade.failure_code, trade.failure_detail or "")
-        if trade.retried_at is None:
-            if self._is_over(trade.created_at):
-                return NOT_SENT
-            async with self._relayer.sessions() as session:
-                if await repository.was_terminated(session, trade):
-                    return TERMINATED
-        return None
+        if self._is_over(trade.retried_at or trade.created_at):
+            return NOT_SENT
+        return TERMINATED if await repository.was_terminated(session, trade) else None
 
     async def _refuse(self, trade: Trade, refusal: Refused) -> None:
         if refusal.code == "trade_id_used":
@@ -118,10 +116,14 @@ class TradeExecutor:
             await self._end_unsent(trade, Failure(refusal.code, refusal.detail))
 
     async def _end_unsent(self, trade: Trade, failure: Failure) -> None:
-        """What had an attempt once may have been executed by it, and be refused for just that reason (a cool-down)."""
+        """It may have been executed all the same, and be refused for just that reason (a cool-down).
+
+        Rows do not tell: a backup that was restored knows nothing of the attempts that came after it.
+        """
         async with self._relayer.sessions() as session:
-            was_sent = bool(await transactions.attempts_for(session, trade.id))
-        if was_sent and await self._vault(trade).trade_used(trade.id):
+            was_sent = trade.settled_at is not None or bool(await transactions.attempts_for(session, trade.id))
+        is_served = trade.chain_id in self._relayer.chains
+        if is_served and await self._vault(trade).trade_used(trade.id):
             await self._settlement.settle_from_chain(trade)
         else:
             await self._settlement.fail(trade, failure, was_sent=was_sent)
@@ -130,22 +132,23 @@ class TradeExecutor:
         return self._relayer.clock.now() - since >= timedelta(seconds=self._relayer.settings.trade_ttl_s)
 
     async def _prepare(self, trade: Trade, plan: Plan) -> Transaction | None:
-        """None when another executor was faster, or another trade of the vault is in flight."""
+        """None when the trade is not waiting any more, or another trade of the vault is in flight."""
         intent = Intent(PURPOSE, trade.id, trade.chain_id)
         now = self._relayer.clock.now()
         try:
             async with self._relayer.sessions() as session, session.begin():
-                await repository.lock(session, trade.id)
-                moved = await repository.move(
+                row = await repository.lock(session, trade.id)
+                # Whoever ended it meanwhile has told its flow so: the table of transitions would let it come back.
+                if row.status != TradeStatus.REQUESTED or await self._lapse(session, row) is not None:
+                    return None
+                await repository.move(
                     session,
                     trade.id,
                     TradeStatus.SUBMITTED,
                     submitted_at=now,
                     min_amount_out=plan.min_amount_out,
                 )
-                if not moved:
-                    return None
-                await spending.reserve(session, trade, now.date(), plan.policy)
+                await spending.reserve(session, trade, now.date(), plan.policy_on(now.date()))
                 transaction = await self._relayer.prepare(session, intent, plan.signer, plan.call, plan.fees)
                 self._relayer.reached(Step.PREPARED_BEFORE_COMMIT)
         except IntegrityError as conflict:
@@ -282,7 +285,7 @@ class TradeExecutor:
         """The trade that waited for this one, when this one is settled."""
         async with self._relayer.sessions() as session:
             trade = await repository.find(session, trade_id)
-            if trade is None or trade.settled_at is None:
+            if trade is None or trade.status not in (TradeStatus.COMPLETED, TradeStatus.FAILED):
                 return None
             return await repository.next_requested(session, trade.chain_id, trade.vault_address)
 

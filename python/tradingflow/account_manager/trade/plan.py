@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import Literal
 
 from tradingflow.account_manager.relayer.relayer import Call, Relayer
@@ -42,6 +42,11 @@ class Plan:
     fees: Fees
     min_amount_out: int
     policy: TokenPolicy
+    block_time: datetime
+
+    def policy_on(self, day: date) -> TokenPolicy:
+        """The token's policy on a UTC day: what the newest block counts is of its own day."""
+        return self.policy if self.block_time.date() == day else replace(self.policy, spent_today=0)
 
 
 class Planner:
@@ -75,7 +80,7 @@ class Planner:
         call = Call(
             trade.vault_address, vault.encode_swap(swap), gas * GAS_HEADROOM_PERCENT // 100, expires_at=timing.deadline
         )
-        return Plan(signer, call, fees, min_amount_out, policy)
+        return Plan(signer, call, fees, min_amount_out, policy, head.time)
 
     async def _min_amount_out(self, trade: Trade, head: BlockHead) -> int:
         """Fixed by the first quote: a later attempt may not accept a worse price than the trade set out with.

@@ -54,9 +54,14 @@ async def next_requested(session: AsyncSession, chain_id: int, vault: str) -> st
 
 
 async def was_terminated(session: AsyncSession, trade: Trade) -> bool:
-    """Whether somebody ended the node that asked for the trade: alone, with its cycle, or with the whole flow."""
-    task = await session.get(NodeTask, (trade.flow_pk, trade.cycle, trade.node_id))
-    return task is not None and task.status == "terminated"
+    """Whether somebody ended the node that asked for the trade: alone, with its cycle, or with the whole flow.
+
+    An operator who asks for another try afterwards knows that.
+    """
+    task = await session.get(NodeTask, (trade.flow_pk, trade.cycle, trade.node_id), populate_existing=True)
+    if task is None or task.status != "terminated":
+        return False
+    return trade.retried_at is None or task.finished_at is None or task.finished_at > trade.retried_at
 
 
 async def move(session: AsyncSession, trade_id: str, target: TradeStatus, **values: Any) -> bool:

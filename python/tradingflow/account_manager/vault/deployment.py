@@ -131,6 +131,9 @@ class VaultDeployer:
     async def _start_over(self, deployment: VaultDeployment, attempts: Sequence[Transaction]) -> None:
         async with self._relayer.sessions() as session, session.begin():
             await repository.lock(session, deployment.id)
+            current = await transactions.slot_attempts(session, PURPOSE, str(deployment.id))
+            if current[-1].id != attempts[-1].id:
+                return  # another executor has started over already
             await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
             await repository.move(session, deployment.id, DeploymentStatus.QUEUED)
 

@@ -23,7 +23,7 @@ class Trade(Base):
     or `failed` with `failure_code` and `failure_detail`; `finalized_at` says when no reorg could undo that any more.
     A `submitted` trade with a `failure_code` is being called off: it fails so unless it is mined first.
     `settled_at` is when the flow was told, and stays when a reorg reopens the trade. `retried_at` is when an operator
-    last asked for another try: from then on neither the trade's age nor the end of its cycle counts.
+    last asked for another try: the trade's time begins anew then, and an end of its node before it does not count.
     The unique index on trades in flight makes a vault's trades go out one at a time, so that each is simulated
     against balances and caps no trade of ours is about to change.
     """
