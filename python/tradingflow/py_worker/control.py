@@ -133,6 +133,7 @@ class ControlListener:
         self._wake.set()
 
     async def _follow(self, flow_pk: UUID) -> None:
+        self._conductor.changed(flow_pk)
         lives = self._conductor.live_of_flow(flow_pk)
         if lives:
             stored = {cycle.key: cycle for cycle in await self._store.load([live.key for live in lives])}

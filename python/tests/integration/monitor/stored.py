@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tradingflow.db.models.chain import ChainBlock, ChainCursor, ContractEvent, MonitoredContract
@@ -40,6 +40,21 @@ class Stored:
         row = {"chain_id": self.chain_id, "address": address, "kind": kind, "from_block": from_block}
         async with self.engine.begin() as connection:
             await connection.execute(insert(MonitoredContract), [row])
+
+    async def slow_down(self, pause_s: float) -> None:
+        """From now on every batch of blocks takes so long to be stored."""
+        function = (
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$BEGIN PERFORM pg_sleep({pause_s}); RETURN NULL; END$$"
+        )
+        trigger = "CREATE TRIGGER pause AFTER INSERT ON chain_blocks FOR EACH STATEMENT EXECUTE FUNCTION pause()"
+        async with self.engine.begin() as connection:
+            await connection.execute(text(function))
+            await connection.execute(text(trigger))
+
+    async def speed_up(self) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(text("DROP FUNCTION pause() CASCADE"))
 
     async def outbox(self) -> list[Row[Any]]:
         return await self._rows(select(OutboxMessage.__table__).order_by(OutboxMessage.id))

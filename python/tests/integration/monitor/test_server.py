@@ -39,10 +39,12 @@ async def test_a_kill_in_the_middle_of_a_backfill_loses_and_doubles_nothing(
     async def at_head() -> bool:
         return bool((await stored.cursor()).next_block == emitter.head + 1)
 
+    await stored.slow_down(1.0)  # it is killed before the second batch is stored, however fast the machine is
     async with monitor_process(database_url, rabbitmq_url, anvil.url, finality_blocks=4) as first:
         await until(some_but_not_all)
         await first.kill()
     assert await some_but_not_all()
+    await stored.speed_up()
     async with monitor_process(database_url, rabbitmq_url, anvil.url, finality_blocks=4):
         await until(at_head)
 

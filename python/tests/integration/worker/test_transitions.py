@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tradingflow.core.tasks import running
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, Flow, FlowVersion, NodeTask
 from tradingflow.db.models.flow import CYCLE_STATUSES, NODE_TASK_STATUSES
 from tradingflow.py_worker.control import terminate_open_cycles, terminate_tasks
 from tradingflow.py_worker.engine.cycle import Outcome
-from tradingflow.py_worker.runtime.records import CycleRecord, RunningRecord, TaskRecord
+from tradingflow.py_worker.runtime.loader import CycleLoader
+from tradingflow.py_worker.runtime.records import CycleRecord, RunningRecord, StoredCycle, TaskRecord
 from tradingflow.py_worker.runtime.store import CycleStore
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -110,6 +113,39 @@ async def test_a_worker_ends_a_cycle_once(row: Row, store: CycleStore, from_: st
     await row.put(from_, "completed")
     (applied,) = await store.commit([CycleRecord(row.key, to, 1, lambda _: None)])
     assert (applied, await row.cycle()) == ((True, to) if from_ == "running" else (False, from_))
+
+
+@pytest.mark.parametrize("to", CYCLE_ENDINGS)
+async def test_a_cycle_with_a_terminated_task_ends_as_terminated(row: Row, store: CycleStore, to: Any) -> None:
+    """Whatever a worker thinks that has not heard of it."""
+    await row.put("running", "terminated")
+    assert await store.commit([CycleRecord(row.key, to, 1, lambda _: None)]) == [True]
+    assert await row.cycle() == "terminated"
+
+
+async def test_a_cycle_that_changes_while_it_is_loaded_is_loaded_again(
+    row: Row, store: CycleStore, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the reading of the rows and the building of the graph a stop is told to nobody yet."""
+    await row.put("running", None)
+    loader = CycleLoader(store, {})
+    graph_json = store.graph_json
+    told: asyncio.Queue[StoredCycle | None] = asyncio.Queue()
+
+    async def stopped_meanwhile(flow_pk: UUID, version: int) -> Any:
+        monkeypatch.setattr(store, "graph_json", graph_json)
+        async with sessions.begin() as session:
+            await terminate_tasks(session, flow_pk, [0], "stopped", NOW)
+        loader.changed(flow_pk)
+        return await graph_json(flow_pk, version)
+
+    monkeypatch.setattr(store, "graph_json", stopped_meanwhile)
+    loader.request(row.key)
+    async with running(loader.run(lambda _, stored, __: told.put_nowait(stored))), asyncio.timeout(30):
+        stored = await told.get()
+    assert stored is not None
+    assert stored.outcomes["n"].status == "terminated"
+    assert told.empty()
 
 
 @pytest.mark.parametrize("task", [None, "pending", "running"])

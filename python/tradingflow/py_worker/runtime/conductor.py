@@ -366,6 +366,10 @@ class Conductor:
                 parked, run.deliveries = run.deliveries, []
                 release_all(parked)
 
+    def changed(self, flow_pk: UUID) -> None:
+        """Control changed a flow in the database, also for cycles of it that are being loaded now."""
+        self._loader.changed(flow_pk)
+
     def reconcile(self, live: LiveCycle, stored: StoredCycle | None) -> None:
         """Follow what the database says now: ended cycles stop at once, terminated nodes too, paused flows hold."""
         if live.dropped:

@@ -31,6 +31,12 @@ class CycleLoader:
         self._graphs: OrderedDict[tuple[UUID, int], Graph] = OrderedDict()
         self._wanted: dict[CycleKey, None] = {}
         self._wake = asyncio.Event()
+        self._under_way: set[CycleKey] = set()
+        self._outdated: set[CycleKey] = set()
+
+    def changed(self, flow_pk: UUID) -> None:
+        """Control changed a flow: what is being read of it at this moment may be older, and is read again."""
+        self._outdated |= {key for key in self._under_way if key[0] == flow_pk}
 
     def request(self, key: CycleKey) -> None:
         self._wanted[key] = None
@@ -70,9 +76,14 @@ class CycleLoader:
         return graph
 
     async def _serve(self, keys: list[CycleKey], loaded: Loaded) -> None:
+        self._under_way = set(keys)
         found, graphs = await self._load_until_it_works(keys)
+        outdated, self._under_way, self._outdated = self._outdated, set(), set()
         for key in keys:
-            loaded(key, found.get(key), graphs.get(key))
+            if key in outdated:
+                self.request(key)
+            else:
+                loaded(key, found.get(key), graphs.get(key))
 
     async def _load_until_it_works(
         self, keys: list[CycleKey]

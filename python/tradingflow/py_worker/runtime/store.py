@@ -58,13 +58,18 @@ SET status = excluded.status, attempt = excluded.attempt, worker_id = excluded.w
 WHERE node_tasks.status IN ('pending', 'running')
 """
 
-# The count is the guard of "nothing marks a cycle completed before all its node tasks have ended".
+# The count is the guard of "nothing marks a cycle completed before all its node tasks have ended". A task that was
+# terminated before its worker heard of it has another ending there, and the table's counts.
 _CYCLES = """
 WITH ended AS MATERIALIZED (
-    SELECT t.flow_pk, t.cycle, t.ending
+    SELECT t.flow_pk, t.cycle, CASE WHEN tasks.is_terminated THEN 'terminated' ELSE t.ending END AS ending
     FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[]) AS t(flow_pk, cycle, ending, nodes)
-    WHERE t.nodes = (SELECT count(*) FROM node_tasks n
-                     WHERE n.flow_pk = t.flow_pk AND n.cycle = t.cycle AND n.status NOT IN ('pending', 'running'))
+    CROSS JOIN LATERAL (
+        SELECT count(*) FILTER (WHERE n.status NOT IN ('pending', 'running')) AS ended,
+               bool_or(n.status = 'terminated') AS is_terminated
+        FROM node_tasks n WHERE n.flow_pk = t.flow_pk AND n.cycle = t.cycle
+    ) AS tasks
+    WHERE t.nodes = tasks.ended
 )
 UPDATE cycles c SET status = ended.ending, finished_at = clock_timestamp()
 FROM ended
