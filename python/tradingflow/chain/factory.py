@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from tradingflow.chain.client import CallReverted, ChainClient
-from tradingflow.chain.transactions import find_logs, head_number, simulate
+from tradingflow.chain.transactions import WORD_BYTES, ask, find_logs, head_number
 from tradingflow.core.errors import Refused
-from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes, keccak, to_bytes
+from tradingflow.core.evm import address_from_bytes, keccak, to_bytes
 
-WORD_BYTES = 32
 VAULT_CREATED_TOPIC = "0x" + keccak(b"VaultCreated(address,address)").hex()
 
 # What Clones.cloneDeterministicWithImmutableArgs puts on chain: EIP-1167 around the implementation's address, then the
@@ -48,10 +47,8 @@ class VaultFactoryContract:
 
     async def _word(self, function: str) -> int | None:
         """What a function returns, or None unless it is one word."""
-        contract = self._client.contract("VaultFactory", self.address)
-        data = bytes.fromhex(contract.encode_abi(function)[2:])
         try:
-            returned = await simulate(self._client, sender=ZERO_ADDRESS, to=self.address, data=data)
+            returned = await ask(self._client, "VaultFactory", self.address, function)
         except CallReverted:
             return None
         return int.from_bytes(returned) if len(returned) == WORD_BYTES else None

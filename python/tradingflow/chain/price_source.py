@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import simulate
+from tradingflow.chain.transactions import WORD_BYTES, ask
 from tradingflow.core.errors import Refused
-from tradingflow.core.evm import ZERO_ADDRESS
-
-WORD_BYTES = 32
 
 
 class PriceSourceContract:
@@ -22,9 +19,7 @@ class PriceSourceContract:
 
         Raises CallReverted where it has no fresh price, Refused `not_a_price_source` when the answer is no value.
         """
-        encoded = self._client.contract("PriceSource", self.address).encode_abi("valueOf", [token, amount])
-        data = bytes.fromhex(encoded[2:])
-        answer = await simulate(self._client, sender=ZERO_ADDRESS, to=self.address, data=data)
+        answer = await ask(self._client, "PriceSource", self.address, "valueOf", token, amount)
         if len(answer) != WORD_BYTES:
             detail = f"{self.address} answers valueOf(address,uint256) with {len(answer)} bytes, not {WORD_BYTES}"
             raise Refused("not_a_price_source", detail)

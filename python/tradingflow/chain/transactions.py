@@ -16,9 +16,11 @@ from web3.types import BlockIdentifier, FilterParams, LogReceipt, TxParams
 from tradingflow.chain.client import ChainClient, node_message
 from tradingflow.chain.send_outcome import NODES_OWN_TROUBLE, SendOutcome, meaning_of
 from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.core.evm import ZERO_ADDRESS
 
 # Nodes refuse log queries over too many blocks; a range they refuse is halved.
 LOG_RANGE_BLOCKS = 10_000
+WORD_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,12 @@ async def simulate(
 ) -> bytes:
     """What the call would return on top of a block. Raises CallReverted with the contract's reason."""
     return bytes(await client.guard(client.web3.eth.call(_call(sender, to, data), block)))
+
+
+async def ask(client: ChainClient, abi_name: str, address: str, function: str, *args: Any) -> bytes:
+    """What whatever stands at an address answers to a view, undecoded: a number is WORD_BYTES. Raises CallReverted."""
+    encoded = client.contract(abi_name, address).encode_abi(function, list(args))
+    return await simulate(client, sender=ZERO_ADDRESS, to=address, data=bytes.fromhex(encoded[2:]))
 
 
 async def replay(client: ChainClient, receipt: Receipt) -> None:
