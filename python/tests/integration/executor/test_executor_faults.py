@@ -350,9 +350,7 @@ async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World
 
 async def test_a_nonce_beyond_belief_is_not_followed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every nonce left out would have to be filled by a transaction that is paid for."""
-    await world.executor().advance(await world.request_trade(ONE_QUOTE))
-    before = await world.next_nonce()
-    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 1_001))
+    before = await claim_more_mined(world, monkeypatch, 1_001)
     healer = NonceHealer(world.relayer())
     await healer.heal(CHAIN_ID, world.signer.address)
     world.clock.ahead_s += 16
@@ -362,9 +360,7 @@ async def test_a_nonce_beyond_belief_is_not_followed(world: World, monkeypatch: 
 
 async def test_a_nonce_beyond_belief_is_followed_when_it_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a restored backup: otherwise the signer would never trade again."""
-    await world.executor().advance(await world.request_trade(ONE_QUOTE))
-    before = await world.next_nonce()
-    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 1_001))
+    before = await claim_more_mined(world, monkeypatch, 1_001)
     healer = NonceHealer(world.relayer())
     for _ in range(21):
         await healer.heal(CHAIN_ID, world.signer.address)
@@ -373,9 +369,7 @@ async def test_a_nonce_beyond_belief_is_followed_when_it_stays(world: World, mon
 
 
 async def test_two_looks_far_apart_are_not_one_observation(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    await world.executor().advance(await world.request_trade(ONE_QUOTE))
-    before = await world.next_nonce()
-    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=before + 3))
+    before = await claim_more_mined(world, monkeypatch, 3)
     healer = NonceHealer(world.relayer())
     for _ in range(2):
         await healer.heal(CHAIN_ID, world.signer.address)
@@ -394,6 +388,14 @@ async def test_gaps_are_filled_some_at_a_time(world: World, monkeypatch: pytest.
         await healer.heal(CHAIN_ID, world.signer.address)
         counts.append(await mined_nonce(world.client, world.signer.address))
     assert counts == [3, 5, 6]
+
+
+async def claim_more_mined(world: World, monkeypatch: pytest.MonkeyPatch, more: int) -> int:
+    """From now on the chain claims so many transactions more than ours; the nonce that is ours to give next."""
+    await world.executor().advance(await world.request_trade(ONE_QUOTE))
+    following = await world.next_nonce()
+    monkeypatch.setattr(healing, "mined_nonce", AsyncMock(return_value=following + more))
+    return following
 
 
 async def lose_the_nonce_of(world: World, identity: str) -> None:

@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
-from tradingflow.account_manager.relayer.healing import FILLER, NonceHealer
+from tradingflow.account_manager.relayer import repository
+from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.trade.desk import TradeDesk
 from tradingflow.account_manager.vault.deployment import VaultDeployer
 from tradingflow.chain.fees import WEI_PER_GWEI
@@ -131,7 +132,7 @@ async def test_gap_is_filled_at_the_markets_fee_once_the_purse_is_filled(world: 
     await healer.heal(CHAIN_ID, world.signer.address)
     await healer.heal(CHAIN_ID, world.signer.address)
     async with world.sessions() as session:
-        fillers = list(await session.scalars(select(Transaction).where(Transaction.purpose == FILLER)))
+        fillers = list(await session.scalars(select(Transaction).where(Transaction.purpose == repository.FILLER)))
     assert [filler.status for filler in fillers] == ["mined"]
 
 

@@ -36,12 +36,9 @@ async def value_all(parts: Parts, user_id: UUID) -> dict[str, Any]:
         if row["taken_at"] is not None and row["taken_at"] > since:
             valued.append(_from_stored(row))
         else:
-            valued.append((await _value_anew(parts, user_id, row)).model_dump(mode="json"))
+            address = address_from_bytes(row["address"])
+            valued.append((await value_vault(parts, user_id, row["chain_id"], address)).model_dump(mode="json"))
     return {"vaults": valued, "totals": _totals(valued)}
-
-
-async def _value_anew(parts: Parts, user_id: UUID, row: Mapping[str, Any]) -> VaultPortfolio:
-    return await value_vault(parts, user_id, row["chain_id"], address_from_bytes(row["address"]))
 
 
 async def history(

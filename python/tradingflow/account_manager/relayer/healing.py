@@ -25,7 +25,6 @@ from tradingflow.db.models import Transaction
 
 log = get_logger(__name__)
 
-FILLER = "nonce_filler"
 # A slot this old has been replaced at least once: somebody should look.
 STUCK_AFTER = timedelta(seconds=60)
 # Nobody uses an executor's key this often elsewhere within a tick. A node that says so errs most likely, and every
@@ -113,7 +112,7 @@ class NonceHealer:
         async with self._relayer.sessions() as session:
             attempts = await repository.attempts_at(session, chain_id, signer, nonce)
         log.warning("nonce gap filled", chain_id=chain_id, signer=signer, nonce=nonce, written_off=len(attempts))
-        intent = Intent(FILLER, f"{signer}:{nonce}", chain_id)
+        intent = Intent(repository.FILLER, f"{signer}:{nonce}", chain_id)
         call = self._relayer.empty_transfer(signer)
         fees = await self._relayer.fees(chain_id)
         try:
@@ -125,7 +124,7 @@ class NonceHealer:
 
     async def _tend_fillers(self, chain_id: int, signer: str) -> None:
         async with self._relayer.sessions() as session:
-            nonces = await repository.unmined_nonces(session, chain_id, signer, FILLER)
+            nonces = await repository.unmined_nonces(session, chain_id, signer, repository.FILLER)
         for nonce in nonces:
             async with self._relayer.sessions() as session:
                 attempts = await repository.attempts_at(session, chain_id, signer, nonce)

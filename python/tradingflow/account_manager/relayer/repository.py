@@ -14,6 +14,8 @@ from tradingflow.account_manager.relayer.transitions import UNMINED, Transaction
 from tradingflow.chain.transactions import Receipt
 from tradingflow.db.models import Signer, Trade, Transaction
 
+FILLER = "nonce_filler"
+
 
 async def register_signers(session: AsyncSession, chain_ids: Iterable[int], addresses: Iterable[str]) -> None:
     """Make sure each key has its row on each chain; one that is there stays as it is."""
@@ -183,13 +185,13 @@ async def abandon(session: AsyncSession, purpose: str, purpose_id: str, except_s
     )
     if except_slot is not None:
         change = change.where((Transaction.signer != except_slot.signer) | (Transaction.nonce != except_slot.nonce))
-    await session.execute(change.values(purpose="nonce_filler"))
+    await session.execute(change.values(purpose=FILLER))
 
 
 async def make_fillers(session: AsyncSession, attempts: Sequence[Transaction]) -> None:
     """A slot that nobody follows any more only fills its nonce from now on."""
     change = update(Transaction).where(Transaction.id.in_([attempt.id for attempt in attempts]))
-    await session.execute(change.values(purpose="nonce_filler"))
+    await session.execute(change.values(purpose=FILLER))
 
 
 async def find_by_hash(session: AsyncSession, transaction_hash: str) -> Transaction | None:

@@ -31,9 +31,7 @@ async def _advance_line(process: ExecutorProcess, trade_id: str) -> None:
     following: str | None = trade_id
     while following is not None:
         await _advance(process, following)
-        done, following = following, await process.trades.next_after(following)
-        if following == done:  # reopened at this moment: the next sweep's
-            return
+        following = await process.trades.next_after(following)
 
 
 async def _advance(process: ExecutorProcess, trade_id: str) -> None:
