@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -13,6 +14,8 @@ from bench.compose_project import Project
 SAMPLE_INTERVAL_S = 5.0
 MINUTE_S = 60.0
 PAGE_CACHE = "inactive_file "
+# In PostgreSQL's container its buffers, which fill up to shared_buffers with whatever was read or written last.
+SHARED = "shmem "
 # Control groups version 2 with and without systemd, then version 1.
 GROUPS = (
     "/sys/fs/cgroup/system.slice/docker-{id}.scope",
@@ -21,12 +24,20 @@ GROUPS = (
 )
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Bytes: `held` without page cache, `own` without SHARED either."""
+
+    held: float
+    own: float
+
+
 class MemoryWatch:
     """Samples in a thread from `start` to `stop`. Memory is what the kernel cannot take back: without page cache."""
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._samples: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._samples: defaultdict[str, list[tuple[float, Usage]]] = defaultdict(list)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
         self._began = time.monotonic()
@@ -39,32 +50,33 @@ class MemoryWatch:
         self._ending.set()
         self._thread.join()
 
-    def growth(self) -> dict[str, float]:
-        """Mean of the last minute over the mean of the second, by container."""
+    def growth(self, *, shared: bool = True) -> dict[str, float]:
+        """Mean of the last minute over the mean of the second, by container; with or without memory of SHARED."""
         growth = {}
         for name, samples in self._samples.items():
-            end_s = samples[-1][0]
-            growth[name] = _mean(samples, end_s - MINUTE_S, end_s) / _mean(samples, MINUTE_S, 2 * MINUTE_S)
+            used = [(at, usage.held if shared else usage.own) for at, usage in samples]
+            end_s = used[-1][0]
+            growth[name] = _mean(used, end_s - MINUTE_S, end_s) / _mean(used, MINUTE_S, 2 * MINUTE_S)
         return growth
 
     def last_mb(self) -> dict[str, float]:
         """The last sample of each container."""
-        return {name: round(samples[-1][1] / 1e6, 1) for name, samples in self._samples.items()}
+        return {name: round(samples[-1][1].held / 1e6, 1) for name, samples in self._samples.items()}
 
     def _watch(self) -> None:
         while not self._ending.wait(SAMPLE_INTERVAL_S):
             for container, name in self._project.containers().items():
-                used = _used_bytes(container)
-                if used:
-                    self._samples[name].append((time.monotonic() - self._began, used))
+                usage = _usage(container)
+                if usage is not None:
+                    self._samples[name].append((time.monotonic() - self._began, usage))
 
 
 def _mean(samples: list[tuple[float, float]], since_s: float, until_s: float) -> float:
     return mean(used for at, used in samples if since_s <= at <= until_s)
 
 
-def _used_bytes(container: str) -> float:
-    """From the container's control group, version 1 or 2; 0 when it is gone."""
+def _usage(container: str) -> Usage | None:
+    """From the container's control group, version 1 or 2; None when it is gone."""
     for form in GROUPS:
         folder = Path(form.format(id=container))
         for usage in ("memory.current", "memory.usage_in_bytes"):
@@ -73,6 +85,10 @@ def _used_bytes(container: str) -> float:
                 lines = (folder / "memory.stat").read_text().splitlines()
             except OSError:
                 continue
-            cache = next((int(line.split()[1]) for line in lines if line.startswith(PAGE_CACHE)), 0)
-            return used - cache
-    return 0.0
+            held = used - _counted(lines, PAGE_CACHE)
+            return Usage(held, held - _counted(lines, SHARED))
+    return None
+
+
+def _counted(lines: list[str], name: str) -> int:
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)

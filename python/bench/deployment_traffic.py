@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
@@ -76,5 +77,16 @@ class Traffic:
 
     def p99_s(self) -> float:
         """Of all answers, from when a request was due."""
-        seconds = sorted(answer.seconds for answer in self.answers)
-        return seconds[min(int(len(seconds) * 0.99), len(seconds) - 1)]
+        return _p99(answer.seconds for answer in self.answers)
+
+    def p99_ms_of_each(self) -> dict[str, float]:
+        """By route."""
+        seconds: defaultdict[str, list[float]] = defaultdict(list)
+        for answer in self.answers:
+            seconds[answer.route].append(answer.seconds)
+        return {route: round(_p99(taken) * 1000, 1) for route, taken in seconds.items()}
+
+
+def _p99(seconds: Iterable[float]) -> float:
+    ordered = sorted(seconds)
+    return ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)]

@@ -70,7 +70,8 @@ def show(figures: Figures, deployed: LoadedDeployment, traffic: Traffic, *, rest
     figures.show("load_failed_requests", failed.total(), "requests", target="== 0", ok=not failed,
                  requests=len(traffic.answers), restarts=restarts, failures=dict(failed.most_common(5)))  # fmt: skip
     p99_s = traffic.p99_s()
-    figures.show("load_api_p99", p99_s * 1000, "ms", target=f"<= {P99_TARGET_S * 1000:g}", ok=p99_s <= P99_TARGET_S)
+    figures.show("load_api_p99", p99_s * 1000, "ms", target=f"<= {P99_TARGET_S * 1000:g}", ok=p99_s <= P99_TARGET_S,
+                 routes=traffic.p99_ms_of_each())  # fmt: skip
     cycles = count_cycles(deployed.project, until)
     figures.show("load_lost_cycles", cycles.lost, "cycles", target="== 0", ok=cycles.lost == 0, due=cycles.due)
     figures.show("load_failed_cycles", cycles.failed, "cycles", target="== 0", ok=cycles.failed == 0,
@@ -85,7 +86,12 @@ def show_memory(figures: Figures, memory: MemoryWatch) -> None:
     growth = memory.growth()
     worst = max(growth, key=lambda name: growth[name])
     figures.show("load_memory_growth", growth[worst], "ratio", target=f"<= {GROWTH_TARGET:g} in every container",
-                 ok=growth[worst] <= GROWTH_TARGET, container=worst, last_mb=memory.last_mb())  # fmt: skip
+                 ok=growth[worst] <= GROWTH_TARGET, container=worst, last_mb=memory.last_mb(),
+                 each=_rounded(growth), each_without_shared=_rounded(memory.growth(shared=False)))  # fmt: skip
+
+
+def _rounded(growth: dict[str, float]) -> dict[str, float]:
+    return {name: round(ratio, 3) for name, ratio in growth.items()}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Operator keys are read in the worker's processes only; importing this module loa
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -103,6 +104,13 @@ def _log_as_the_services_do(**_: Any) -> None:
     # A line for each tick, sent, received and done, would bury everything else.
     for noisy in ("celery.beat", "celery.app.trace", "celery.worker.strategy"):
         logging.getLogger(noisy).setLevel("WARNING")
+
+
+@signals.worker_before_create_process.connect
+def _share_memory(**_: Any) -> None:
+    """What the parent imported stays one copy for all: the collector writes to what it visits, which unshares it."""
+    gc.collect()
+    gc.freeze()
 
 
 @signals.worker_process_init.connect
