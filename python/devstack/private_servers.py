@@ -25,23 +25,29 @@ from devstack.redis import RedisServer
 from devstack.server import Server
 
 FOLDER_PREFIX = "tradingflow-tests-"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (what lies there has a random name of ours)
+# The servers of one run hold some 300 MB; several runs at once, and whatever else is there, shall find room.
+ROOM_BYTES = 4 * 2**30
 TEMPLATE = "migrated"
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 class PrivateServers:
-    """PostgreSQL, Redis, RabbitMQ and chains on free ports, with data nobody needs afterwards."""
+    """PostgreSQL, Redis, RabbitMQ and chains on free ports, with data nobody needs afterwards.
 
-    def __init__(self, repository: Path) -> None:
+    `parent` is where that data lies meanwhile, by default the folder for temporary files.
+    """
+
+    def __init__(self, repository: Path, parent: Path | None = None) -> None:
         self._repository = repository
+        self._parent = parent or Path(tempfile.gettempdir())
         self._opened = ExitStack()
         self._redis_databases = 0
 
     def __enter__(self) -> Self:
-        temporary = Path(tempfile.gettempdir())
-        remove_leftovers(temporary, FOLDER_PREFIX)
-        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        remove_leftovers(self._parent, FOLDER_PREFIX)
+        self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=self._parent))
         self._folder.chmod(0o711)  # PostgreSQL runs under another account when we are root
         self._opened.callback(shutil.rmtree, self._folder, ignore_errors=True)
         write_owner(self._folder)
@@ -119,6 +125,19 @@ class PrivateServers:
 
     def _run(self, server: AnyServer) -> AnyServer:
         return self._opened.enter_context(_running(server))
+
+
+def memory_folder() -> Path | None:
+    """A folder whose files lie in memory, where there is one with room.
+
+    Each database that is made and dropped is 600 files: on ext4, which looks at every file lately removed before it
+    makes one, 0.21 s of a core; here 0.04 s.
+    """
+    try:
+        has_room = shutil.disk_usage(SHARED_MEMORY).free >= ROOM_BYTES
+    except OSError:
+        return None
+    return SHARED_MEMORY if has_room and os.access(SHARED_MEMORY, os.W_OK) else None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import tradingflow.chain  # noqa: F401
 
 # isort: split
 from devstack.anvil import Anvil
-from devstack.private_servers import PrivateServers
+from devstack.private_servers import PrivateServers, memory_folder
 from devstack.run_lock import end_on_sigterm
 
 # A test is judged by what it finds, never by how long the machine took. CI tries the same examples each time.
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[PrivateServers]:
     """The lazy set of private servers of this run; prefer the per-test fixtures below."""
-    with PrivateServers(REPOSITORY) as running:
+    with PrivateServers(REPOSITORY, memory_folder()) as running:
         yield running
 
 
