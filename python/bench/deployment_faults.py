@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,13 +112,10 @@ class _Maker:
         self._inside("redis", "redis-cli", *access, "FLUSHALL")
 
     def _fill_log_folder(self) -> None:
-        with (self._deployed.home / "logs" / "filler").open("wb") as filler:
-            try:
-                while True:
-                    filler.write(bytes(1 << 16))
-                    filler.flush()
-            except OSError:
-                return
+        # Unbuffered: a buffer would try once more to write its rest when it is closed.
+        with (self._deployed.home / "logs" / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(1 << 16))
 
     def _empty_log_folder(self) -> None:
         (self._deployed.home / "logs" / "filler").unlink()
