@@ -5,13 +5,18 @@
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
 # the tag before, and the exit status is 1. The tag in use is written into `.env`, where every other command finds it.
 #
+# One at a time: a second waits until the first has ended.
+#
 # HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
+# TURN_TIMEOUT_S (900)    how long another deployment may take before this one gives up
 # COMPOSE                 the compose command; found by itself otherwise
 # SKIP_PULL=1             use images that are on the server already
 set -euo pipefail
 
 readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
 readonly HEALTH_TIMEOUT_S=${HEALTH_TIMEOUT_S:-120}
+readonly TURN_TIMEOUT_S=${TURN_TIMEOUT_S:-900}
+readonly LOCK_FILE=.deploy.lock
 readonly STOP_TIMEOUT_S=30
 # The gateway asks the name server every second and tries a new replica within the next.
 readonly GATEWAY_SETTLE_S=${GATEWAY_SETTLE_S:-3}
@@ -37,6 +42,15 @@ compose_command() {
     die "neither 'docker compose' nor 'docker-compose' is installed"
   fi
   compose+=(-f "$COMPOSE_FILE_NAME")
+}
+
+# take_turn: returns once no other deployment runs in this folder. Two at once would take each other's containers for
+# their own, and one's tag would be lost from `.env`.
+take_turn() {
+  exec 9>>"$LOCK_FILE"
+  flock -n 9 && return
+  say "waiting for another deployment to end"
+  flock -w "$TURN_TIMEOUT_S" 9 || die "another deployment still runs after $TURN_TIMEOUT_S s; nothing was changed"
 }
 
 # choose_group NAME: sets the group's services, in the order they are replaced, its tag variable, and the one-shot of its
@@ -108,6 +122,8 @@ replace() {
 # fail, the old ones never stopped.
 add_then_remove() {
   local service=$1 old new
+  # One that an interrupted deployment stopped and left would be started again, and pass for new.
+  "${compose[@]}" rm -f "$service" || return 1
   old=$(container_ids "$service")
   if [[ -z $old ]]; then
     replace "$service"
@@ -182,6 +198,7 @@ main() {
   compose_command
   # Nothing is built here, but docker-compose 1.29 refuses every command while the build context is not there.
   mkdir -p python
+  take_turn
   previous=$(tag_in_use)
   export "$tag_variable=$tag"
 
@@ -193,4 +210,5 @@ main() {
   say "$group is on $tag"
 }
 
-main "$@"
+# On one line, which is read as a whole: the next deployment may write over this file meanwhile.
+main "$@"; exit

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from tradingflow.db.models import PricePoint
 from tradingflow.prices.agreement import Quote
 
 # The source under which the agreed price is kept beside those of the markets.
 AGREED = "agreed"
-# A market that has not quoted a token for so long no longer lists it.
-MEMORY = timedelta(days=1)
 
 
 async def keep(session: AsyncSession, chain_id: int, token: str, quotes: Sequence[Quote]) -> None:
@@ -37,18 +36,24 @@ async def keep(session: AsyncSession, chain_id: int, token: str, quotes: Sequenc
 
 
 async def newest_of_markets(session: AsyncSession, chain_id: int, token: str) -> list[Quote]:
-    """The last quote of each market that still lists the token."""
-    statement = (
+    """The last quote of each market that ever quoted the token, whatever its age.
+
+    None is forgotten: pools would vouch for themselves as soon as the markets had been silent for long enough.
+    """
+    of_token = (PricePoint.chain_id == chain_id, PricePoint.token == token, PricePoint.source != AGREED)
+    # One step along the primary key for each market, instead of a walk over all it ever said.
+    first = select(func.min(PricePoint.source).label("source")).where(*of_token).cte(recursive=True)
+    following = select(func.min(PricePoint.source)).where(*of_token, PricePoint.source > first.c.source)
+    sources = first.union_all(select(following.scalar_subquery()).where(first.c.source.is_not(None)))
+    newest = (
         select(PricePoint)
-        .where(
-            PricePoint.chain_id == chain_id,
-            PricePoint.token == token,
-            PricePoint.source != AGREED,
-            PricePoint.taken_at > func.now() - MEMORY,
-        )
-        .ext(distinct_on(PricePoint.source))
-        .order_by(PricePoint.source, PricePoint.taken_at.desc())
+        .where(*of_token, PricePoint.source == sources.c.source)
+        .order_by(PricePoint.taken_at.desc())
+        .limit(1)
+        .lateral()
     )
+    point = aliased(PricePoint, newest)
+    statement = select(point).select_from(sources.join(newest, true())).order_by(point.source)
     return [
         Quote(point.source, point.source, point.price, point.taken_at, point.reason)
         for point in await session.scalars(statement)

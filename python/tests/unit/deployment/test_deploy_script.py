@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.deployment.deployment_files import REPOSITORY, SERVICES_FILE
+from tests.waiting import eventually
 
 SCRIPT = REPOSITORY / "python/scripts/deploy.sh"
 
@@ -36,8 +37,15 @@ case $1 in
   stop) exit ;;
   rm) shift; for id; do rm "containers/$id"; done; exit ;;
 esac
+for ((i = 0; ; i++)); do # a closed gate holds whoever comes, and turns them away after half a minute
+  [[ -e gate && ! -e gate/open ]] || break
+  ((i < 600)) || exit 1
+  touch gate/reached
+  sleep 0.05
+done
 service=${*: -1}
 case $1 in
+  rm) for id in $(of "$service"); do ! grep -q ' exited$' "containers/$id" || rm "containers/$id"; done ;;
   ps) of "$service" ;;
   pull) [[ $(tag_of "$service") != absent* ]] ;;
   run) echo "$service $(tag_of "$service")" >>migrated; [[ $(tag_of "$service") != unmigratable* ]] ;;
@@ -63,19 +71,24 @@ class Server:
         engine.write_text(ENGINE)
         engine.chmod(0o755)
 
-    def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def deploy(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        started = self.start(*arguments, **settings)
+        said, complained = started.communicate()
+        return subprocess.CompletedProcess(started.args, started.returncode, said, complained)
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
         environment = {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             "HEALTH_TIMEOUT_S": "0",
             "GATEWAY_SETTLE_S": "0",
         }
-        return subprocess.run(
+        return subprocess.Popen(
             ["bash", str(SCRIPT), *arguments],
             cwd=self.folder,
-            env=environment,
-            capture_output=True,
+            env=environment | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
 
     def containers(self) -> dict[str, list[str]]:
@@ -254,6 +267,28 @@ def test_wrong_arguments_are_refused_before_the_engine_is_asked(
     assert done.returncode == 1
     assert said in done.stderr
     assert not (server.folder / "calls").exists()
+
+
+def test_two_deployments_at_once_take_turns(server: Server) -> None:
+    gate = server.folder / "gate"
+    gate.mkdir()
+    with server.start("account-services", "v1") as first:
+        assert eventually((gate / "reached").exists)
+        hasty = server.deploy("worker", "v7", TURN_TIMEOUT_S="0")
+        with server.start("worker", "v8") as second:
+            (gate / "open").touch()
+            assert (first.wait(), second.wait()) == (0, 0)
+    assert hasty.returncode == 1
+    assert "nothing was changed" in hasty.stderr
+    assert server.containers()["py-worker"] == ["v8"]
+    assert (server.tag("account-services"), server.tag("worker")) == ("v1", "v8")
+
+
+def test_what_an_interrupted_deployment_stopped_does_not_pass_for_new(server: Server) -> None:
+    server.deploy("worker", "v1")
+    (server.folder / "containers/c99").write_text("py-worker v0 exited")
+    assert server.deploy("worker", "v2").returncode == 0
+    assert server.containers()["py-worker"] == ["v2"]
 
 
 def test_a_missing_env_file_is_named(server: Server) -> None:
