@@ -104,10 +104,12 @@ def restore(
 
     settings = PlatformSettings()
     manifest = Manifest.read(folder)
+    steps.refuse_unknown(manifest)
     asyncio.run(steps.clear_the_way(settings, replace=replace))
-    steps.migrate(manifest.revision)
-    rows = asyncio.run(steps.load(settings, folder, manifest))
-    steps.migrate("head")
+    with steps.or_as_it_was(settings):
+        steps.migrate(manifest.revision)
+        rows = asyncio.run(steps.load(settings, folder, manifest))
+        steps.migrate("head")
     typer.echo(f"{rows} rows of {manifest.created_at} are back")
     if management:
         api = ManagementApi(management, settings)

@@ -17,6 +17,7 @@ from tradingflow.db.engine import make_engine
 from tradingflow.db.models import Base
 from tradingflow.operation.archive import FORMAT, RABBITMQ, Manifest, TableFile, sha256_of, table_file
 from tradingflow.operation.broker_definitions import ManagementApi
+from tradingflow.operation.migrations import knows
 
 # The rows are mostly hashes and JSON: level 1 takes half the space of none in a fifth of the time of the default.
 COMPRESSION = 1
@@ -56,6 +57,9 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 async def _dump(connection: AsyncConnection, folder: Path, moment: str) -> Manifest:
     revision = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if not knows(str(revision)):
+        newer = f"the tables are of migration {revision}, unknown to this version; back up with the newer one"
+        raise InvariantBroken("unknown_revision", newer)
     await _refuse_unknown_tables(connection)
     files = [await _dump_table(connection, folder, table) for table in Base.metadata.sorted_tables]
     return Manifest(FORMAT, __version__, str(revision), moment, tuple(files))

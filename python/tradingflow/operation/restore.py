@@ -1,37 +1,88 @@
-"""Putting a back-up back, into an empty database or in place of what is there."""
+"""Putting a back-up back, into an empty database or in place of what is there.
+
+What is there is set aside, in a schema of another name, and dropped only once every row of the back-up is in its place.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Table, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tradingflow.core.config import PlatformSettings
-from tradingflow.core.errors import Conflict, InvariantBroken
+from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken
 from tradingflow.db.engine import make_engine
-from tradingflow.db.models import Base
 from tradingflow.operation.archive import RABBITMQ, Manifest, TableFile, table_file
 from tradingflow.operation.broker_definitions import ManagementApi
-from tradingflow.operation.migrations import ALEMBIC_INI
+from tradingflow.operation.migrations import ALEMBIC_INI, knows
+
+ASIDE = "before_restore"
+
+
+def refuse_unknown(manifest: Manifest) -> None:
+    """Raises InvalidInput for a back-up of a release that this code cannot read."""
+    if not knows(manifest.revision):
+        known = f"this code does not know its migration {manifest.revision}; restore it with the release that made it"
+        raise InvalidInput("unknown_revision", known)
 
 
 async def clear_the_way(settings: PlatformSettings, *, replace: bool) -> None:
-    """Leave an empty schema. Raises Conflict while others are connected, or at tables that may not be replaced."""
+    """Leave an empty schema, and what was there aside.
+
+    Raises Conflict while others are connected, or at tables that may not be replaced.
+    """
+    async with _only_session(settings) as connection:
+        await _refuse_company(connection)
+        is_interrupted = await _has_schema(connection, ASIDE)
+        if not (is_interrupted or await _tables(connection)):
+            return
+        if not replace:
+            raise Conflict("database_not_empty", "the database holds tables; with --replace they are dropped")
+        # After a restore that was cut off, what was there first is aside already, and public holds half a back-up.
+        await connection.execute(
+            text("DROP SCHEMA public CASCADE" if is_interrupted else f"ALTER SCHEMA public RENAME TO {ASIDE}")
+        )
+        await connection.execute(text("CREATE SCHEMA public"))
+
+
+@contextmanager
+def or_as_it_was(settings: PlatformSettings) -> Iterator[None]:
+    """After a failure the database is as `clear_the_way` found it; after a success what was there is gone."""
+    try:
+        yield
+    except BaseException:
+        asyncio.run(_undo(settings))
+        raise
+    asyncio.run(_forget(settings))
+
+
+async def _undo(settings: PlatformSettings) -> None:
+    async with _only_session(settings) as connection:
+        await connection.execute(text("DROP SCHEMA public CASCADE"))
+        is_aside = await _has_schema(connection, ASIDE)
+        await connection.execute(text(f"ALTER SCHEMA {ASIDE} RENAME TO public" if is_aside else "CREATE SCHEMA public"))
+
+
+async def _forget(settings: PlatformSettings) -> None:
+    async with _only_session(settings) as connection:
+        await connection.execute(text(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE"))
+
+
+@asynccontextmanager
+async def _only_session(settings: PlatformSettings) -> AsyncIterator[AsyncConnection]:
+    """A transaction on a connection of its own; afterwards nothing stays connected."""
     engine = make_engine(settings, application="tradingflow-restore", pool_size=1)
     try:
         async with engine.begin() as connection:
-            await _refuse_company(connection)
-            if await _tables(connection):
-                if not replace:
-                    raise Conflict("database_not_empty", "the database holds tables; with --replace they are dropped")
-                await connection.execute(text("DROP SCHEMA public CASCADE"))
-                await connection.execute(text("CREATE SCHEMA public"))
+            yield connection
     finally:
         await engine.dispose()
 
@@ -43,16 +94,11 @@ def migrate(revision: str) -> None:
 
 async def load(settings: PlatformSettings, folder: Path, manifest: Manifest) -> int:
     """Copy every row in, all or nothing; how many there were. The tables are those of the manifest's revision."""
-    engine = make_engine(settings, application="tradingflow-restore", pool_size=1)
-    try:
-        async with engine.begin() as connection:
-            await _empty(connection)
-            for file in manifest.tables:
-                await _load_table(connection, folder, file)
-            for table in Base.metadata.sorted_tables:
-                await _advance_sequences(connection, table)
-    finally:
-        await engine.dispose()
+    async with _only_session(settings) as connection:
+        await _empty(connection)
+        for file in manifest.tables:
+            await _load_table(connection, folder, file)
+        await _advance_sequences(connection)
     return sum(file.rows for file in manifest.tables)
 
 
@@ -74,6 +120,11 @@ async def _refuse_company(connection: AsyncConnection) -> None:
     )
     if names := sorted(others):
         raise Conflict("database_in_use", f"still connected: {', '.join(names)}; stop the services first")
+
+
+async def _has_schema(connection: AsyncConnection, name: str) -> bool:
+    found = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
+    return bool(await connection.scalar(found, {"name": name}))
 
 
 async def _tables(connection: AsyncConnection) -> int:
@@ -101,13 +152,14 @@ async def _load_table(connection: AsyncConnection, folder: Path, file: TableFile
         raise InvariantBroken("rows_missing", f"{file.table}: {said} instead of {file.rows} rows")
 
 
-async def _advance_sequences(connection: AsyncConnection, table: Table) -> None:
-    """The next generated key comes after every restored one."""
-    for column in table.primary_key.columns:
-        sequence = await connection.scalar(
-            text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": table.name, "column": column.name}
-        )
-        if sequence is not None:
-            # Both names come from our own models.
-            highest = f'SELECT setval(:sequence, coalesce(max("{column.name}"), 0) + 1, false) FROM "{table.name}"'  # noqa: S608
-            await connection.execute(text(highest), {"sequence": sequence})
+async def _advance_sequences(connection: AsyncConnection) -> None:
+    """The next generated key comes after every restored one. Which there are the tables say: they may be old ones."""
+    generated = text(
+        """SELECT pg_class.oid::regclass::text, quote_ident(attname), sequence
+           FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+           CROSS JOIN pg_get_serial_sequence(pg_class.oid::regclass::text, attname) AS sequence
+           WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND sequence IS NOT NULL"""
+    )
+    for table, column, sequence in (await connection.execute(generated)).all():
+        highest = f"SELECT setval(:sequence, coalesce(max({column}), 0) + 1, false) FROM {table}"  # noqa: S608 (quoted by PostgreSQL)
+        await connection.execute(text(highest), {"sequence": sequence})

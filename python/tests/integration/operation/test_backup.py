@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -19,9 +21,13 @@ from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken
 from tradingflow.db.models import Base, ContractEvent, Flow, FlowVersion, OutboxMessage, User
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.queues import queue_depths, queue_names
+from tradingflow.operation import restore
 from tradingflow.operation.archive import MANIFEST, table_file
 
 USER_ID, FLOW_ID = uuid4(), uuid4()
+NEW_IN_0011 = ("backtests", "backtest_files")
+NEW_IN_0012 = ("exchange_candles", "exchange_candle_spans")
+NAMED = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_)'"
 Rows = dict[str, list[tuple[object, ...]]]
 
 
@@ -64,6 +70,23 @@ async def rows(url: str) -> Rows:
         }
     await engine.dispose()
     return found  # type: ignore[return-value]
+
+
+async def schemas(url: str) -> set[str]:
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        named = await connection.scalars(text(NAMED))
+    await engine.dispose()
+    return set(named)
+
+
+def made_by(folder: Path, revision: str, without: frozenset[str] | set[str] = frozenset()) -> None:
+    """A back-up as another release takes it: of that revision, without tables and columns it does not have."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    tables = [table for table in manifest["tables"] if table["table"] not in without]
+    for table in tables:
+        table["columns"] = [column for column in table["columns"] if column not in without]
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"revision": revision, "tables": tables}))
 
 
 def run(*arguments: str) -> Result:
@@ -185,6 +208,74 @@ async def test_a_table_that_this_version_does_not_know_is_not_left_out_in_silenc
     with pytest.raises(InvariantBroken, match="of_tomorrow"):
         await asyncio.to_thread(run, "backup", str(backups))
     assert not await asyncio.to_thread(lambda: list(backups.glob(f"*/{MANIFEST}")))
+
+
+async def test_a_back_up_of_an_older_release_is_restored_and_brought_up_to_date(
+    backups: Path, another_database: str, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came later are tables with generated keys, and columns of tables without a row here."""
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    await asyncio.to_thread(restore.migrate, "head")
+    await fill(empty_database_url)
+    folder = await asyncio.to_thread(backed_up, backups)
+    made_by(folder, "0010", without={*NEW_IN_0011, *NEW_IN_0012, "retried_at", "retired_at"})
+
+    monkeypatch.setenv("DATABASE_URL", another_database)
+    done = await asyncio.to_thread(run, "restore", str(folder))
+    assert done.exit_code == 0, done.output
+    assert await rows(another_database) == await rows(empty_database_url)
+
+
+@pytest.mark.parametrize("step", ["load", "migrate"])
+async def test_a_restore_that_fails_leaves_what_was_there(
+    settings: PlatformSettings, backups: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    broken = InvariantBroken("broken", "the disk is full")
+    monkeypatch.setattr(restore, step, Mock(side_effect=broken))
+    with pytest.raises(InvariantBroken, match="the disk is full"):
+        await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert await rows(settings.database_dsn) == before
+    assert await schemas(settings.database_dsn) == {"public"}
+
+
+async def test_what_was_there_outlives_a_restore_that_was_cut_off(
+    settings: PlatformSettings, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    await restore.clear_the_way(settings, replace=True)
+    with pytest.raises(Conflict, match="--replace"):
+        await asyncio.to_thread(run, "restore", str(folder))
+
+    monkeypatch.setattr(restore, "load", Mock(side_effect=InvariantBroken("broken", "the disk is full")))
+    with pytest.raises(InvariantBroken):
+        await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert await rows(settings.database_dsn) == before
+
+
+async def test_a_back_up_of_a_later_release_is_refused_before_anything_is_touched(
+    settings: PlatformSettings, backups: Path
+) -> None:
+    await fill(settings.database_dsn)
+    before = await rows(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    made_by(folder, "9999")
+    with pytest.raises(InvalidInput, match="9999"):
+        await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert await rows(settings.database_dsn) == before
+
+
+async def test_tables_of_a_later_release_are_not_backed_up_in_part(settings: PlatformSettings, backups: Path) -> None:
+    engine = create_async_engine(settings.database_dsn)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    with pytest.raises(InvariantBroken, match="9999"):
+        await asyncio.to_thread(run, "backup", str(backups))
 
 
 async def test_brokers_definitions_come_back_too(
