@@ -66,6 +66,16 @@ def test_json_that_is_no_flow_is_refused(flow_json: Any) -> None:
         build_graph(flow_json, SPECS)
 
 
+@pytest.mark.parametrize("place", ["source_handle", "target_handle"])
+def test_a_handle_has_a_longest_name(place: str) -> None:
+    nodes = [node("a", "open"), node("b", "open")]
+    longest = {**edge("a", "b"), place: "h" * 100}
+    assert graph_of(nodes, [longest]).nodes[0].outgoing
+    error = refused(nodes, [{**longest, place: "h" * 101}])
+    assert error.code == "invalid_edge"
+    assert error.detail == f"flow: the {place} of entry 0 of edges may have at most 100 characters"
+
+
 def test_every_problem_is_told_at_once() -> None:
     error = refused([node("a", "nonsense"), node("b", "needs")], [edge("b", "ghost")])
     assert {p.code for p in error.problems} == {"unknown_node_type", "unknown_node", "input_open"}

@@ -12,6 +12,7 @@ from tradingflow.py_worker.engine.problems import InvalidFlow, Problem
 MAX_NODES = 200
 MAX_EDGES = 2_000
 IDENTIFIER = re.compile(r"[A-Za-z0-9_:-]{1,100}")
+MAX_HANDLE_LENGTH = 100
 IDENTIFIER_RULE = "1 to 100 letters, digits, '_', '-' or ':' (ids are words of routing keys)"
 
 
@@ -102,10 +103,20 @@ def _edge(raw: Any, position: int) -> EdgeEntry:
         raise _refuse("invalid_edge", f"entry {position} of edges is not an object")
     return EdgeEntry(
         _end(raw, position, "source"),
-        _end(raw, position, "source_handle", "sourceHandle"),
+        _handle(raw, position, "source_handle", "sourceHandle"),
         _end(raw, position, "target"),
-        _end(raw, position, "target_handle", "targetHandle"),
+        _handle(raw, position, "target_handle", "targetHandle"),
     )
+
+
+def _handle(raw: Mapping[str, Any], position: int, *names: str) -> str:
+    handle = _end(raw, position, *names)
+    if len(handle) > MAX_HANDLE_LENGTH:
+        raise _refuse(
+            "invalid_edge",
+            f"the {names[0]} of entry {position} of edges may have at most {MAX_HANDLE_LENGTH} characters",
+        )
+    return handle
 
 
 def _end(raw: Mapping[str, Any], position: int, *names: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tradingflow.py_worker.engine.document import MAX_HANDLE_LENGTH
 from tradingflow.py_worker.kit.node import Node
 from tradingflow.py_worker.kit.registry import catalog, node_types
 
@@ -76,7 +77,8 @@ def _handles(handles: list[dict[str, Any]], *, open_: bool) -> list[str]:
         for h in handles
     ]
     table = ["| handle | kind | meaning |", "|---|---|---|", *rows] if rows else []
-    return [*table, *(["", "Handles of any other name may be used, too."] if open_ else [])] or ["None."]
+    rule = f"Handles of any other name of at most {MAX_HANDLE_LENGTH} characters may be used, too."
+    return [*table, *(["", rule] if open_ else [])] or ["None."]
 
 
 def _cell(text: str) -> str:
