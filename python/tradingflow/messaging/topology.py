@@ -13,6 +13,8 @@ chain_events_final (topic) the same keys, once a reorg can no longer take the ev
 
 from __future__ import annotations
 
+import hashlib
+
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, FieldValue
 
@@ -24,6 +26,11 @@ SIGNALS = "signals_exchange"
 CHAIN_EVENTS = "chain_events"
 CHAIN_EVENTS_FINAL = "chain_events_final"
 FLOW_TRIGGERS = "flow.triggers"
+
+# What AMQP allows. A signal's key has at most 71 bytes around its names and 100 of the flow id, so four names of
+# MAX_SHORT_NAME_BYTES always fit.
+MAX_ROUTING_KEY_BYTES = 255
+MAX_SHORT_NAME_BYTES = 20
 
 # A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
 # The broker counts returns, hence one less in `x-delivery-limit`.
@@ -38,11 +45,28 @@ def partition_queue(partition: int) -> str:
 def signal_routing_key(
     flow_id: str, component: int, cycle: int, source: tuple[str, str], target: tuple[str, str]
 ) -> str:
-    """The key observers bind to; `source` and `target` are (node id, handle)."""
+    """The key observers bind to; `source` and `target` are (node id, handle).
+
+    In a key that would have more than MAX_ROUTING_KEY_BYTES, each node id and handle of more than
+    MAX_SHORT_NAME_BYTES is `~` and the first 16 hexadecimal digits of its SHA-256. The message has the full names.
+    """
+    key = _signal_routing_key(flow_id, component, cycle, (*source, *target))
+    if len(key.encode()) <= MAX_ROUTING_KEY_BYTES:
+        return key
+    return _signal_routing_key(flow_id, component, cycle, tuple(map(_short_name, (*source, *target))))
+
+
+def _signal_routing_key(flow_id: str, component: int, cycle: int, names: tuple[str, ...]) -> str:
+    source, source_handle, target, target_handle = names
     return (
         f"flow.{flow_id}.component.{component}.cycle.{cycle}"
-        f".from.{source[0]}.handle.{source[1]}.to.{target[0]}.handle.{target[1]}"
+        f".from.{source}.handle.{source_handle}.to.{target}.handle.{target_handle}"
     )
+
+
+def _short_name(name: str) -> str:
+    encoded = name.encode()
+    return name if len(encoded) <= MAX_SHORT_NAME_BYTES else f"~{hashlib.sha256(encoded).hexdigest()[:16]}"
 
 
 def chain_event_routing_key(chain_id: int, contract_type: str, address: str, event_name: str) -> str:

@@ -15,11 +15,14 @@ import msgspec
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.ids import node_task_id
+from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.topology import SIGNALS, signal_routing_key
 from tradingflow.py_worker.engine.cycle import Outcome
 from tradingflow.py_worker.engine.graph import Edge, GraphNode
 from tradingflow.py_worker.runtime.live import LiveCycle
+
+log = get_logger(__name__)
 
 ASK_AGAIN_S = 1.0
 # Observers that are slower than the flow lose the oldest signals rather than hold it up or fill the memory.
@@ -60,13 +63,18 @@ class Observers:
         while True:
             await self._wake.wait()
             while self._waiting:
-                key, routing_key, body = self._waiting.popleft()
-                try:
-                    await self._broker.publish(SIGNALS, routing_key, body, message_id=uuid4().hex)
-                    self._silent_until.pop(key, None)
-                except DependencyUnavailable:
-                    self._forget_old()
+                await self._publish(*self._waiting.popleft())
             self._wake.clear()
+
+    async def _publish(self, key: _EdgeKey, routing_key: str, body: bytes) -> None:
+        try:
+            await self._broker.publish(SIGNALS, routing_key, body, message_id=uuid4().hex)
+            self._silent_until.pop(key, None)
+        except DependencyUnavailable:
+            self._forget_old()
+        except Exception:  # best effort: whatever stands in the way of telling must not end the worker
+            log.exception("a signal could not be told to observers", routing_key=routing_key)
+            self._forget_old()
 
     def _forget_old(self) -> None:
         if len(self._silent_until) > MAX_SILENCED:
