@@ -32,6 +32,8 @@ from tradingflow.py_worker.runtime.store import CycleStore
 log = get_logger(__name__)
 
 MAX_OUTPUT_BYTES = 1_000_000
+# A failure that is routed travels twice in one message, which must stay far below what the broker takes.
+MAX_DETAIL_CHARS = 10_000
 # PostgreSQL cannot hold it in jsonb or text.
 _NUL = b"\\u0000"
 _encode = msgspec.json.Encoder().encode
@@ -126,7 +128,7 @@ class NodeRunner:
     def _failed(
         self, node: GraphNode, failure: NodeFailure, attempt: int, started_at: datetime, recorder: RunRecorder
     ) -> Ended:
-        error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")}
+        error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")[:MAX_DETAIL_CHARS]}
         outputs: dict[str, Any] = {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}
         outcome = Outcome("failed", outputs, error, attempt, started_at, self._around.clock.now())
         return Ended(outcome, _encode(outputs), recorder.log.lines(), journal=recorder.journal.text())
