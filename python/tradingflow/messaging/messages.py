@@ -5,7 +5,7 @@ Message ids are deterministic, so a message published twice is recognisably the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -15,6 +15,11 @@ import msgspec
 # As wide as the columns they end in: a number PostgreSQL refuses must be refused here, where one message is at stake.
 Cycle = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Attempt = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+# 64 signals a message were 8.5 times as fast as one; more gains nothing and makes redelivery coarse.
+MAX_PACKED = 64
+# RabbitMQ 4 takes messages of up to 16 MiB, and closes the channel at a larger one.
+MAX_PACKED_BYTES = 4_000_000
 
 Decoded = TypeVar("Decoded")
 
@@ -76,6 +81,17 @@ _trade_request_decoder = msgspec.json.Decoder(TradeRequested)
 
 def encode(message: Message) -> bytes:
     return _encoder.encode(message)
+
+
+def packable(bodies: Iterable[bytes]) -> int:
+    """How many of these, from the first on, go into one pack: at most MAX_PACKED with MAX_PACKED_BYTES together. A
+    body larger than that goes alone."""
+    count = size = 0
+    for count, body in enumerate(bodies, 1):
+        size += len(body)
+        if count > MAX_PACKED or (size > MAX_PACKED_BYTES and count > 1):
+            return count - 1
+    return count
 
 
 def pack(bodies: Sequence[bytes]) -> bytes:

@@ -28,7 +28,7 @@ from tradingflow.db.outbox import OutboxRelay, OutgoingMessage
 from tradingflow.db.revocation import RevokedSessions
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.dead_letters import consume_dead_letters
-from tradingflow.messaging.messages import pack
+from tradingflow.messaging.messages import pack, packable
 from tradingflow.messaging.topology import CYCLES
 from tradingflow.outbound.client import GuardedHttp
 from tradingflow.prices.check import PriceCheck
@@ -63,7 +63,6 @@ from tradingflow.py_worker.replay.endpoints import router as replay_router
 from tradingflow.py_worker.retention import HistoryLimits, Retention
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.settlements import Settlements
-from tradingflow.py_worker.runtime.signaller import MAX_PACKED
 from tradingflow.py_worker.runtime.worker import Worker, end_process_when_broken
 from tradingflow.py_worker.sandbox.runner import Sandbox, SandboxPlan
 from tradingflow.py_worker.scheduler import Scheduler
@@ -275,8 +274,8 @@ def _packing_publish(broker: Broker) -> Any:
             else:
                 outgoing.append((message.exchange, message.routing_key, message.message_id, message.body))
         for routing_key, group in grouped.items():
-            for first in range(0, len(group), MAX_PACKED):
-                part = group[first : first + MAX_PACKED]
+            while part := group[: packable(m.body for m in group)]:
+                del group[: len(part)]
                 outgoing.append((CYCLES, routing_key, part[0].message_id, pack([m.body for m in part])))
         await broker.publish_all(outgoing)
 

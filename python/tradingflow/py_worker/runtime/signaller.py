@@ -10,13 +10,11 @@ from uuid import uuid4
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
-from tradingflow.messaging.messages import pack
+from tradingflow.messaging.messages import pack, packable
 from tradingflow.messaging.topology import CYCLES, partition_queue
 
 log = get_logger(__name__)
 
-# 64 signals a message were 8.5 times as fast as one (DESIGN 5); more gains nothing and makes redelivery coarse.
-MAX_PACKED = 64
 RETRY_S = 0.2
 
 Confirmed = Callable[[], None]
@@ -50,7 +48,7 @@ class Signaller:
         waiting = self._waiting[partition]
         try:
             while waiting:
-                batch = [waiting.popleft() for _ in range(min(MAX_PACKED, len(waiting)))]
+                batch = [waiting.popleft() for _ in range(packable(body for body, _ in waiting))]
                 await self._publish(partition, pack([body for body, _ in batch]))
                 for _, confirmed in batch:
                     confirmed()
