@@ -1,10 +1,12 @@
-"""Telling observers is best effort: it costs the flow no memory to speak of and never a worker."""
+"""Telling observers is best effort: it takes bounded memory and never ends a worker."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -14,9 +16,11 @@ import msgspec
 from tests.unit.engine.conftest import edge, graph_of, node
 from tradingflow.messaging.broker import Broker
 from tradingflow.py_worker.engine.cycle import Outcome
+from tradingflow.py_worker.engine.graph import Graph
 from tradingflow.py_worker.runtime.live import LiveCycle
-from tradingflow.py_worker.runtime.observers import Observers
+from tradingflow.py_worker.runtime.observers import MAX_WAITING, MAX_WAITING_BYTES, Observers
 from tradingflow.py_worker.runtime.records import StoredCycle
+from tradingflow.py_worker.runtime.runner import Ended
 
 
 class FakeBroker:
@@ -36,12 +40,17 @@ def live_cycle(followers: int) -> LiveCycle:
     """One source that `followers` nodes follow."""
     names = [f"n{number}" for number in range(followers)]
     graph = graph_of([node("source", "start"), *map(node, names)], [edge("source", name) for name in names])
+    return live_on(graph)
+
+
+def live_on(graph: Graph) -> LiveCycle:
     return LiveCycle(StoredCycle((uuid4(), 0), "flow", uuid4(), "running", "live", 1, "running", {}), graph, 4)
 
 
 def tell(observers: Observers, live: LiveCycle, value: Any) -> None:
-    outcome = Outcome("completed", {"out": value}, finished_at=datetime.now(UTC))
-    observers.tell(live, live.graph.nodes[0], outcome)
+    outputs = {"out": value}
+    outcome = Outcome("completed", outputs, finished_at=datetime.now(UTC))
+    observers.tell(live, live.graph.nodes[0], Ended(outcome, msgspec.json.encode(outputs), []))
 
 
 @asynccontextmanager
@@ -61,3 +70,57 @@ async def test_a_signal_that_cannot_be_told_ends_nothing() -> None:
         assert (await broker.taken.get())["target_node"] == "n1"
         tell(observers, live_cycle(2), 8)
         assert (await broker.taken.get())["value"] == 8
+
+
+MB = 1_000_000
+
+
+@contextmanager
+def grows_by_at_most(limit: int) -> Iterator[None]:
+    """Fails when at any time so many more bytes are held than at the beginning."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= limit
+
+
+async def test_an_output_waits_once_however_many_edges_it_leaves_by() -> None:
+    broker = FakeBroker()
+    observers = Observers(cast("Broker", broker))
+    live, value = live_cycle(199), "x" * MB
+    with grows_by_at_most(10 * MB):
+        tell(observers, live, value)
+    async with telling(observers):
+        told = [await broker.taken.get() for _ in range(199)]
+    assert [signal["target_node"] for signal in told] == [f"n{number}" for number in range(199)]
+    assert {signal["value"] for signal in told} == {value}
+
+
+async def test_the_oldest_of_too_many_bytes_are_not_told() -> None:
+    broker = FakeBroker()
+    observers = Observers(cast("Broker", broker))
+    fit = MAX_WAITING_BYTES // MB
+    cycles = 3 * fit
+    with grows_by_at_most(2 * MAX_WAITING_BYTES):
+        for number in range(cycles):
+            tell(observers, live_cycle(2), str(number).ljust(MB))
+    async with telling(observers):
+        first = await broker.taken.get()
+        tell(observers, live_cycle(1), "and goes on")
+        while (await broker.taken.get())["value"] != "and goes on":
+            pass
+    assert cycles - fit <= int(first["value"]) < cycles - fit / 2
+
+
+async def test_the_oldest_of_too_many_signals_are_not_told() -> None:
+    broker = FakeBroker()
+    observers = Observers(cast("Broker", broker))
+    live = live_cycle(1)
+    for number in range(MAX_WAITING + 3):
+        tell(observers, live_on(live.graph), number)
+    async with telling(observers):
+        assert (await broker.taken.get())["value"] == 3

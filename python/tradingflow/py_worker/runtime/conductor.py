@@ -265,7 +265,7 @@ class Conductor:
             release_all(run.deliveries)
             return
         live.ended[run.index] = ended.outcome
-        self._observers.tell(live, node, ended.outcome)
+        self._observers.tell(live, node, ended)
         send = partial(self._signal, live, run, ended)
         if ended.state:
             # What was remembered cannot be told from the signals, so it must be durable before they go out.
