@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -14,6 +12,7 @@ from uuid import uuid4
 import msgspec
 
 from tests.unit.engine.conftest import edge, graph_of, node
+from tests.unit.worker.memory import MB, grows_by_at_most
 from tradingflow.messaging.broker import Broker
 from tradingflow.py_worker.engine.cycle import Outcome
 from tradingflow.py_worker.engine.graph import Graph
@@ -70,22 +69,6 @@ async def test_a_signal_that_cannot_be_told_ends_nothing() -> None:
         assert (await broker.taken.get())["target_node"] == "n1"
         tell(observers, live_cycle(2), 8)
         assert (await broker.taken.get())["value"] == 8
-
-
-MB = 1_000_000
-
-
-@contextmanager
-def grows_by_at_most(limit: int) -> Iterator[None]:
-    """Fails when at any time so many more bytes are held than at the beginning."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        yield
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak <= limit
 
 
 async def test_an_output_waits_once_however_many_edges_it_leaves_by() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
@@ -179,13 +181,13 @@ async def stop_component(
     return cycle_view(flow, found)
 
 
-@router.get("/{flow_id}/cycles/{cycle}/signals")
-async def cycle_signals(flow: OwnFlow, cycle: CycleNumber, session: Transaction, parts: TheParts) -> list[SignalView]:
+@router.get("/{flow_id}/cycles/{cycle}/signals", response_model=list[SignalView])
+async def cycle_signals(flow: OwnFlow, cycle: CycleNumber, session: Transaction, parts: TheParts) -> StreamingResponse:
     """Every value that travelled in a cycle."""
     found = await store.get_cycle(session, flow, cycle)
     graph = await _graph(flow, found.version, parts)
     tasks = {task.node_id: task for task in await store.node_tasks(session, flow, cycle)}
-    return [
+    signals = [
         SignalView(
             source_node=node.id,
             source_handle=edge.source_handle,
@@ -199,6 +201,16 @@ async def cycle_signals(flow: OwnFlow, cycle: CycleNumber, session: Transaction,
         for edge in node.outgoing
         if edge.source_handle in outputs
     ]
+    return StreamingResponse(_list_text(signals), media_type="application/json")
+
+
+def _list_text(views: Iterable[BaseModel]) -> Iterator[str]:
+    """A JSON list, view by view: many signals may have the same large value, which is in memory once until then."""
+    separator = "["
+    for view in views:
+        yield separator + view.model_dump_json()
+        separator = ","
+    yield "[]" if separator == "[" else "]"
 
 
 @router.get("/{flow_id}/dead-letters")

@@ -33,6 +33,8 @@ RETRY_AFTER_S = 10
 
 Place = tuple[int, str]
 """(cycle, node); the node is empty for the cycle itself."""
+Event = tuple[str, dict[str, Any]]
+"""Name and data. Text only when it is its turn: many events may tell the same large value."""
 
 
 @router.get(
@@ -82,7 +84,7 @@ async def flow_events(
             except (SQLAlchemyError, OSError):
                 continue  # the database is away: what changes meanwhile is told when it is back
             for event in told:
-                yield event
+                yield _text(event)
             seen = now
             quiet = 0 if told else quiet + 1
             if quiet >= KEEP_ALIVE_POLLS:
@@ -109,17 +111,17 @@ async def _is_gone(parts: Parts, flow: Flow) -> bool:
         return await session.get(Flow, flow.id) is None
 
 
-async def _tell(parts: Parts, flow: Flow, changed: Sequence[Place], now: dict[Place, str]) -> list[str]:
+async def _tell(parts: Parts, flow: Flow, changed: Sequence[Place], now: dict[Place, str]) -> list[Event]:
     tasks = await _tasks(parts, flow, [place for place in changed if place[1]])
     versions = await _versions(parts, flow, {cycle for cycle, _ in tasks})
-    told: list[str] = []
+    told: list[Event] = []
     for place in changed:
         cycle, node_id = place
         if not node_id:
-            told.append(_event("cycle", {"cycle": cycle, "status": now[place]}))
+            told.append(("cycle", {"cycle": cycle, "status": now[place]}))
         elif (task := tasks.get(place)) is not None:
             data = {"cycle": cycle, "node_id": node_id, "status": task.status}
-            told.append(_event("node", {**data, "outputs": task.outputs, "error": task.error}))
+            told.append(("node", {**data, "outputs": task.outputs, "error": task.error}))
             told += await _signals(parts, flow, versions.get(cycle, 0), task)
     return told
 
@@ -141,13 +143,13 @@ async def _versions(parts: Parts, flow: Flow, cycles: set[int]) -> dict[int, int
         return {row.cycle: row.version for row in await session.execute(statement)}
 
 
-async def _signals(parts: Parts, flow: Flow, version: int, task: NodeTask) -> list[str]:
+async def _signals(parts: Parts, flow: Flow, version: int, task: NodeTask) -> list[Event]:
     """The values an ended task sent over the edges of its version."""
     graph = await parts.worker.loader.graph(flow.id, version) if task.outputs else None
     if graph is None or task.outputs is None or task.node_id not in graph.index:
         return []
     return [
-        _event(
+        (
             "signal",
             {
                 "cycle": task.cycle,
@@ -163,5 +165,6 @@ async def _signals(parts: Parts, flow: Flow, version: int, task: NodeTask) -> li
     ]
 
 
-def _event(name: str, data: dict[str, Any]) -> str:
+def _text(event: Event) -> str:
+    name, data = event
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
