@@ -9,8 +9,8 @@ from typing import Any
 
 from eth_typing import BlockNumber
 
-from tradingflow.chain.client import ChainClient
-from tradingflow.chain.transactions import all_logs, head_number
+from tradingflow.chain.client import CallReverted, ChainClient
+from tradingflow.chain.transactions import WORD_BYTES, all_logs, ask, head_number
 from tradingflow.chain.vault_policy import DAY_S, LossCap, PolicyLedger, TokenRule, VaultPolicy
 from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes, keccak
 
@@ -20,7 +20,8 @@ ROUTER_SET = "0x" + keccak(b"RouterSet(address,uint8)").hex()
 
 @dataclass(frozen=True)
 class VaultSnapshot:
-    """`balances` maps tokens to base units, the zero address to the native currency."""
+    """`balances` maps tokens to base units, the zero address to the native currency. A token that does not tell its
+    balance is not in it."""
 
     policy: VaultPolicy
     ledger: PolicyLedger
@@ -91,12 +92,19 @@ class _Reader:
         return list(dict.fromkeys(address_from_bytes(bytes(log["topics"][1])[12:]) for log in logs))
 
     async def balances(self, tokens: list[str]) -> dict[str, int]:
-        held = await asyncio.gather(
-            *(self._client.call("ERC20", token, "balanceOf", self._address, block=self._block) for token in tokens)
-        )
+        held = await asyncio.gather(*(self._balance(token) for token in tokens))
         address = self._client.web3.to_checksum_address(self._address)
         native = await self._client.guard(self._client.web3.eth.get_balance(address, self._block))
-        return {**dict(zip(tokens, map(int, held), strict=True)), ZERO_ADDRESS: int(native)}
+        told = {token: amount for token, amount in zip(tokens, held, strict=True) if amount is not None}
+        return {**told, ZERO_ADDRESS: int(native)}
+
+    async def _balance(self, token: str) -> int | None:
+        """None where it reverts or answers no number: a vault's owner may allow anything as a token."""
+        try:
+            answer = await ask(self._client, "ERC20", token, "balanceOf", self._address, block=self._block)
+        except CallReverted:
+            return None
+        return int.from_bytes(answer[:WORD_BYTES]) if len(answer) >= WORD_BYTES else None
 
     async def time(self) -> int:
         block = await self._client.guard(self._client.web3.eth.get_block(self._block))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from eth_typing import BlockNumber
 from prometheus_client import Counter
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,9 +30,11 @@ from tradingflow.core.errors import Conflict, DependencyUnavailable, Refused
 from tradingflow.core.logging import get_logger
 from tradingflow.core.money import BPS
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.failures import passing_failure
 from tradingflow.db.models import Cycle, Flow, FlowVersion, ShadowDivergence, Trade, Vault
 from tradingflow.prices.check import PriceCheck
 from tradingflow.py_worker.engine.graph import build_graph
+from tradingflow.py_worker.engine.problems import InvalidFlow
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit import SwapIntent
 from tradingflow.py_worker.kit.registry import AnyNode
@@ -46,10 +49,13 @@ from tradingflow.py_worker.simulation.vault import SimulatedVault
 log = get_logger(__name__)
 
 SHADOWED = Counter("worker_shadowed_cycles_total", "Live cycles that were run on paper as well")
+UNSHADOWABLE = Counter("worker_unshadowable_cycles_total", "Live cycles that cannot be run on paper as well")
 DIVERGED = Counter("worker_shadow_divergences_total", "Shadow cycles that differed beyond their bound", ["kind"])
 PERIOD_S = 2.0
 # Older cycles lie in blocks whose state ordinary nodes no longer have.
 NOT_OLDER_THAN = timedelta(minutes=30)
+# What one cycle may take; PostgreSQL ends a transaction that is idle for a minute.
+LONGEST_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,22 @@ def _of_paper(trade: SimulatedTrade) -> dict[str, Any]:
     }
 
 
+@dataclass
+class _Left:
+    """What a round leaves for another: cycles that were tried, and all that traded on chains that are away.
+
+    `flows` have, or had in the last round, a cycle of theirs left: those of others go first.
+    """
+
+    cycles: set[tuple[UUID, int]] = field(default_factory=set)
+    chains: set[int] = field(default_factory=set)
+    flows: set[UUID] = field(default_factory=set)
+
+    def add(self, cycle: Cycle) -> None:
+        self.cycles.add((cycle.flow_pk, cycle.cycle))
+        self.flows.add(cycle.flow_pk)
+
+
 class Shadow:
     """Runs in every worker; a cycle is taken under its row lock, so it is shadowed once."""
 
@@ -115,29 +137,61 @@ class Shadow:
 
     async def run(self) -> None:
         """Shadow until cancelled. A chain or a database that is away is waited for."""
+        late = frozenset[UUID]()
         while True:
             try:
-                while await self.tick():
-                    pass
-            except (DependencyUnavailable, SQLAlchemyError, OSError) as error:
+                late = await self.round(late)
+            except (SQLAlchemyError, OSError) as error:
                 log.warning("shadowing interrupted", error=error)
             await asyncio.sleep(PERIOD_S)
 
-    async def tick(self) -> bool:
-        """Shadow the oldest cycle that waits for it; False when none does."""
-        async with self._sessions.begin() as session:
-            found = (await session.execute(self._waiting())).first()
-            if found is None:
-                return False
-            cycle, flow = found
-            divergences = [*await self._fills(session, flow, cycle), *await self._decisions(session, flow, cycle)]
-            await self._keep(session, flow, cycle, divergences)
-            cycle.shadowed_at = self._clock.now()
-        SHADOWED.inc()
-        return True
+    async def round(self, late: frozenset[UUID] = frozenset()) -> frozenset[UUID]:
+        """Shadow every cycle that waits for it, the oldest first and those of `late` flows last.
 
-    def _waiting(self) -> Any:
-        return (
+        Gives the flows that have to wait for another round. No cycle ends the round: one that can never be shadowed
+        is logged and done with, one that needs what is away is left.
+        """
+        left = _Left(flows=set(late))
+        while (doubted := await self._shadow_next(left)) is not None:
+            left.chains.update([chain_id for chain_id in doubted if await self._is_away(chain_id)])
+        return frozenset(flow_pk for flow_pk, _ in left.cycles)
+
+    async def _shadow_next(self, left: _Left) -> Sequence[int] | None:
+        """None when no cycle waits but those left; else the chains that may be why this one had to be left."""
+        async with self._sessions.begin() as session:
+            found = (await session.execute(self._waiting(left))).first()
+            if found is None:
+                return None
+            cycle, flow = found
+            told = {"flow_id": flow.flow_id, "cycle": cycle.cycle}
+            try:
+                async with session.begin_nested(), asyncio.timeout(LONGEST_S):
+                    divergences = [
+                        *await self._fills(session, flow, cycle),
+                        *await self._decisions(session, flow, cycle),
+                    ]
+                    await self._keep(session, flow, cycle, divergences)
+                SHADOWED.inc()
+            except Exception as error:  # whatever one owner's cycle brings about, the others' go on
+                if isinstance(error, DependencyUnavailable) or passing_failure(error) is not None:
+                    log.warning("shadow left for later", error=error, **told)
+                    left.add(cycle)
+                    traded_on = select(Trade.chain_id).where(*_of(cycle), Trade.chain_id.in_(self._clients)).distinct()
+                    return (await session.scalars(traded_on)).all()
+                log.exception("cycle cannot be shadowed", **told)
+                UNSHADOWABLE.inc()
+            cycle.shadowed_at = self._clock.now()
+        return ()
+
+    async def _is_away(self, chain_id: int) -> bool:
+        try:
+            await head_number(self._clients[chain_id])
+        except DependencyUnavailable:
+            return True
+        return False
+
+    def _waiting(self, left: _Left) -> Any:
+        waiting = (
             select(Cycle, Flow)
             .join(Flow, Flow.id == Cycle.flow_pk)
             .where(
@@ -147,15 +201,21 @@ class Shadow:
                 Cycle.shadowed_at.is_(None),
                 Cycle.finished_at > self._clock.now() - NOT_OLDER_THAN,
             )
-            .order_by(Cycle.finished_at)
+            .order_by(Cycle.flow_pk.in_(left.flows), Cycle.finished_at)
             .limit(1)
             .with_for_update(of=Cycle, skip_locked=True)
         )
+        if left.cycles:
+            waiting = waiting.where(tuple_(Cycle.flow_pk, Cycle.cycle).not_in(left.cycles))
+        if left.chains:
+            on_chains = select(Trade.id).where(*_of(Cycle), Trade.chain_id.in_(left.chains))
+            waiting = waiting.where(~on_chains.exists())
+        return waiting
 
     async def _fills(self, session: AsyncSession, flow: Flow, cycle: Cycle) -> Sequence[Divergence]:
-        of_cycle = (Trade.flow_pk == flow.id, Trade.cycle == cycle.cycle, Trade.status.in_(("completed", "failed")))
+        settled = select(Trade).where(*_of(cycle), Trade.status.in_(("completed", "failed")))
         found = []
-        for trade in (await session.scalars(select(Trade).where(*of_cycle).order_by(Trade.created_at))).all():
+        for trade in (await session.scalars(settled.order_by(Trade.created_at))).all():
             paper = await self._on_paper(session, trade)
             if paper is None:
                 continue
@@ -202,15 +262,16 @@ class Shadow:
         return QuotedVenue(intent.path, intent.amount_in, amount_out)
 
     async def _decisions(self, session: AsyncSession, flow: Flow, cycle: Cycle) -> Sequence[Divergence]:
-        """Nodes that would not do again what they did, told the same."""
+        """Nodes that would not do again what they did, told the same; none where the cycle cannot be told again."""
         version = await session.get(FlowVersion, (flow.id, cycle.version))
         try:
             recording = await read_recording(session, flow, cycle)
-        except Conflict:
+            graph = None if version is None else build_graph(version.graph, self._specs)
+        except (Conflict, InvalidFlow):
             return []
-        if version is None:
+        if graph is None:
             return []
-        replayed = await Replay(recording, build_graph(version.graph, self._specs), self._types).run()
+        replayed = await Replay(recording, graph, self._types).run()
         return [
             Divergence(
                 node.node_id,
@@ -244,6 +305,11 @@ class Shadow:
                 kind=found.kind,
                 deviation_bps=found.deviation_bps,
             )
+
+
+def _of(cycle: Cycle | type[Cycle]) -> tuple[ColumnElement[bool], ...]:
+    """A cycle's trades: of one, or of each in a query over cycles."""
+    return Trade.flow_pk == cycle.flow_pk, Trade.cycle == cycle.cycle
 
 
 def _vault(trade: Trade, snapshot: VaultSnapshot) -> SimulatedVault:
