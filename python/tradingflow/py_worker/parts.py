@@ -13,11 +13,13 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.engine import SessionFactory
-from tradingflow.py_worker.backtests.exchange_history import Downloads
+from tradingflow.py_worker.backtests.exchange_history import download_places
 from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.places import Places
 from tradingflow.py_worker.preflight.service import Preflight
+from tradingflow.py_worker.replay.replay import replay_places
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.worker import Worker
 from tradingflow.py_worker.scheduler import Scheduler
@@ -51,7 +53,8 @@ class Parts:
     contract_triggers: ContractTriggers
     preflight: Preflight
     streams: OpenStreams = field(default_factory=OpenStreams)
-    downloads: Downloads = field(default_factory=Downloads)
+    downloads: Places = field(default_factory=download_places)
+    replays: Places = field(default_factory=replay_places)
 
 
 def parts_of(request: Request) -> Parts:

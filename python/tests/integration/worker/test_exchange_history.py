@@ -25,9 +25,9 @@ from tradingflow.outbound.client import GuardedHttp
 from tradingflow.py_worker.backtests.exchange_history import (
     MAX_DOWNLOADS,
     PAGE,
-    Downloads,
     ExchangeHistory,
     Wanted,
+    download_places,
     missing,
 )
 
@@ -206,7 +206,7 @@ async def test_a_user_has_one_download_at_a_time(client: Client, stranger: Clien
 
 
 def test_a_worker_downloads_for_few_at_a_time() -> None:
-    downloads = Downloads()
+    downloads = download_places()
     with ExitStack() as taken:
         for _ in range(MAX_DOWNLOADS):
             taken.enter_context(downloads.place(uuid4()))

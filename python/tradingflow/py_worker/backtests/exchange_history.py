@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Table, select
 from sqlalchemy.dialects.postgresql import insert
 
 from tradingflow.core.clock import Clock
-from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests
+from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import ExchangeCandle, ExchangeCandleSpan
 from tradingflow.py_worker.backtest.candles import NAMES, Candles
@@ -21,6 +19,7 @@ from tradingflow.py_worker.kit.context import HttpClient
 from tradingflow.py_worker.kit.exchanges import ExchangeCandles
 from tradingflow.py_worker.kit.intervals import interval_ms
 from tradingflow.py_worker.kit.markets import CandleQuery
+from tradingflow.py_worker.places import Places
 
 # No exchange that pages sends fewer for one request.
 PAGE = 300
@@ -64,24 +63,9 @@ def missing(wanted: Span, known: Sequence[Span]) -> list[Span]:
     return [*found, (at, until)] if at < until else found
 
 
-class Downloads:
-    """Who has candles or pools fetched by this worker now: each can be hundreds of requests to an exchange that counts
-    them, or tens of megabytes of events."""
-
-    def __init__(self) -> None:
-        self._owners: set[UUID] = set()
-
-    @contextmanager
-    def place(self, owner: UUID) -> Iterator[None]:
-        """Raises TooManyRequests while the owner has another, or MAX_DOWNLOADS others have one."""
-        if owner in self._owners or len(self._owners) >= MAX_DOWNLOADS:
-            whose = "for you" if owner in self._owners else "for others"
-            raise TooManyRequests("download_busy", f"data are being fetched {whose}; ask again later", 10)
-        self._owners.add(owner)
-        try:
-            yield
-        finally:
-            self._owners.discard(owner)
+def download_places() -> Places:
+    """Each download can be hundreds of requests to an exchange that counts them, or tens of megabytes of events."""
+    return Places(MAX_DOWNLOADS, "download_busy", "data are being fetched")
 
 
 class ExchangeHistory:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tradingflow.db.models import Flow, JournalEntry
+from tradingflow.core.errors import InvalidInput
+from tradingflow.db.models import JournalEntry
 from tradingflow.py_worker.engine.cycle import Outcome
-from tradingflow.py_worker.engine.graph import Graph, build_graph
+from tradingflow.py_worker.engine.graph import build_graph
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
-from tradingflow.py_worker.flows.endpoints import CONFLICT, OwnFlow
-from tradingflow.py_worker.flows.schemas import Cursor, CycleNumber, Limit, Page, StorableJson
-from tradingflow.py_worker.parts import Parts, TheParts, Transaction
-from tradingflow.py_worker.replay.replay import NodeDifference, Replay
+from tradingflow.py_worker.flows.endpoints import OwnFlow
+from tradingflow.py_worker.flows.schemas import Cursor, CycleNumber, FlowId, Limit, Page, StorableJson
+from tradingflow.py_worker.parts import TheParts, Transaction
+from tradingflow.py_worker.replay.replay import NodeDifference, Replay, Replayed
 from tradingflow.py_worker.replay.store import read_recording
+from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/flows", tags=["cycles"], responses=error_responses(401, 404, 422))
 MAX_VERSION = 2**31 - 1
+LONGEST_S = 60.0
 
 
 class ReplayRequest(BaseModel):
@@ -82,22 +86,29 @@ class JournalView(BaseModel):
     is_cut: bool
 
 
-@router.post("/{flow_id}/cycles/{cycle}/replay", responses=CONFLICT)
+@router.post("/{flow_id}/cycles/{cycle}/replay", responses=error_responses(409, 429))
 async def replay_cycle(
-    flow: OwnFlow,
+    flow_id: FlowId,
     cycle: CycleNumber,
-    session: Transaction,
+    user: CurrentUser,
     parts: TheParts,
     request: Annotated[ReplayRequest | None, Body()] = None,
 ) -> ReplayView:
-    """Run an ended cycle again from its journal. Nothing outside is asked, nothing is traded, nothing is stored."""
+    """Run an ended cycle again from its journal. Nothing outside is asked, nothing is traded, nothing is stored.
+
+    One replay of yours at a time, of at most 60 s.
+    """
     wanted = request or ReplayRequest(version=None, flow_json=None)
-    found = await store.get_cycle(session, flow, cycle)
-    recording = await read_recording(session, flow, found)
-    version = None if wanted.flow_json is not None else wanted.version or found.version
-    graph = await _graph(flow, version, wanted, session, parts)
-    sandbox = parts.around.code.for_owner(flow.user_id) if parts.around.code else None
-    replayed = await Replay(recording, graph, parts.types, sandbox).run()
+    with parts.replays.place(user.user_id):
+        async with parts.sessions() as session:
+            flow = await store.get_flow(session, user.user_id, flow_id)
+            found = await store.get_cycle(session, flow, cycle)
+            recording = await read_recording(session, flow, found)
+            version = None if wanted.flow_json is not None else wanted.version or found.version
+            stored = None if version is None else await store.get_version(session, flow, version)
+        graph = build_graph((wanted.flow_json or {}) if stored is None else stored.graph, parts.specs)
+        sandbox = parts.around.code.for_owner(flow.user_id) if parts.around.code else None
+        replayed = await _run(Replay(recording, graph, parts.types, sandbox))
     return ReplayView(
         flow_id=flow.flow_id,
         cycle=cycle,
@@ -143,10 +154,15 @@ async def list_divergences(
     return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
 
 
-async def _graph(flow: Flow, version: int | None, wanted: ReplayRequest, session: Transaction, parts: Parts) -> Graph:
-    if version is None:
-        return build_graph(wanted.flow_json or {}, parts.specs)
-    return build_graph((await store.get_version(session, flow, version)).graph, parts.specs)
+async def _run(replay: Replay) -> Replayed:
+    """Raises InvalidInput for one that takes too long."""
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            return await replay.run()
+    except TimeoutError as error:
+        raise InvalidInput(
+            "replay_too_long", f"a replay may take {LONGEST_S:g} s; replay a graph with less code to run again"
+        ) from error
 
 
 def _view(node: NodeDifference) -> NodeDifferenceView:

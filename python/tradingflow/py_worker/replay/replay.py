@@ -14,6 +14,7 @@ from tradingflow.py_worker.engine.graph import Graph, GraphNode
 from tradingflow.py_worker.engine.spec import ERROR_HANDLE
 from tradingflow.py_worker.kit import CodeRunner, Incoming, NodeContext
 from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.places import Places
 from tradingflow.py_worker.replay.context import Answers, Observed, ReplayContext
 from tradingflow.py_worker.runtime.runner import NodeFailure, encoded_json, execute_node
 
@@ -21,6 +22,12 @@ Verdict = Literal["same", "changed", "added", "removed", "kept"]
 # Endings that came from outside the node: nobody can ask it for them again.
 _OUTSIDE_ENDINGS = ("terminated",)
 _OUTSIDE_ERRORS = ("timeout",)
+MAX_REPLAYS = 8
+
+
+def replay_places() -> Places:
+    """Each replay holds a cycle's whole journal, and may run its owner's code."""
+    return Places(MAX_REPLAYS, "replay_busy", "a cycle is being replayed")
 
 
 @dataclass(frozen=True)
