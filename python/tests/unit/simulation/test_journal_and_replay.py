@@ -163,6 +163,7 @@ _ASKED: dict[str, Any] = {
     "http": lambda ctx, secret: ctx.http.request("GET", f"https://x.test/?key={secret}", headers={"a": secret}),
     "post": lambda ctx, secret: ctx.http.request("POST", "https://x.test/", content=f"key={secret}".encode()),
     "trade": lambda ctx, _: ctx.trades.swap(_INTENT),
+    "trade by name": lambda ctx, _: ctx.trades.swap(intent=_INTENT),
     "resume": lambda ctx, _: ctx.trades.resume(),
     "ask": lambda ctx, _: ctx.approvals.ask({"question": "?"}),
     "rows": lambda ctx, _: ctx.datasets.read("mine", 3),
@@ -285,6 +286,15 @@ async def test_other_than_recorded_questions_are_not_answered_by_anybody() -> No
     assert replayed["n0"].unanswered == ("markets.quote",)
     assert replayed["n1"].unanswered == ("trades.swap",), "a price is anybody's, a trade is not"
     assert replayed["n1"].replayed_intent["amount_in"] == 10**30
+
+
+async def test_a_trade_asked_for_by_name_is_told_as_one_asked_for_by_place() -> None:
+    graph = build_graph({"nodes": [_asking("n0", ["trade by name"])], "edges": []}, SPECS)
+    recording = await Recorder(graph, Calm(1)).run()
+    (node,) = (await Replay(recording, graph, TYPES).run()).nodes
+    assert (node.verdict, node.unanswered) == ("same", ())
+    assert node.recorded_intent == node.replayed_intent
+    assert node.recorded_intent["amount_in"] == 10**30
 
 
 class Calm(Weather):

@@ -15,7 +15,7 @@ from tradingflow.py_worker.engine.spec import ERROR_HANDLE
 from tradingflow.py_worker.kit import CodeRunner, Incoming, NodeContext
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.places import Places
-from tradingflow.py_worker.replay.context import Answers, Observed, ReplayContext
+from tradingflow.py_worker.replay.context import Answers, Observed, ReplayContext, intent_of
 from tradingflow.py_worker.runtime.runner import NodeFailure, encoded_json, execute_node
 
 Verdict = Literal["same", "changed", "added", "removed", "kept"]
@@ -142,7 +142,7 @@ class Replay:
         recorded, replayed = self._recording.outcomes.get(node.id), self._state.outcomes.get(node.index)
         observed = self._observed.get(node.id, Observed())
         asked = self._answers.asked(node.id, "trades", "swap")
-        intents = (asked["args"][0][0] if asked else None, observed.intent)
+        intents = (intent_of(asked["args"]) if asked else None, observed.intent)
         verdict: Verdict = "added"
         if recorded is not None:
             is_same = replayed is not None and _told(recorded) == _told(replayed)
