@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -109,12 +109,16 @@ async def test_duplicates_of_every_message_change_nothing(scene: Scene, start_wo
         assert (await scene.ended())["c"] == {"value": 115.0}
 
 
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("flow_status", ["running", "stopped"])
 async def test_a_cycle_whose_messages_the_broker_lost_is_found_by_the_sweep(
-    scene: Scene, start_worker: StartWorker
+    scene: Scene, start_worker: StartWorker, flow_status: str
 ) -> None:
     async with scene.sessions.begin() as session:
-        cycle = (await session.scalars(select(Cycle))).one()
-        cycle.started_at = datetime(2026, 1, 1, tzinfo=UTC)
+        (await session.scalars(select(Flow))).one().status = flow_status
+        (await session.scalars(select(Cycle))).one().started_at = LONG_AGO
     async with start_worker():
         assert (await scene.ended())["c"] == {"value": 111.0}
 
@@ -126,6 +130,20 @@ async def stores(engine: AsyncEngine) -> AsyncIterator[tuple[CycleStore, CycleSt
     yield first, second
     await first.close()
     await second.close()
+
+
+async def test_the_sweep_leaves_paused_flows_and_ended_cycles_alone(
+    scene: Scene, stores: tuple[CycleStore, CycleStore]
+) -> None:
+    async def found(flow_status: str, cycle_status: str) -> bool:
+        async with scene.sessions.begin() as session:
+            (await session.scalars(select(Flow))).one().status = flow_status
+            (await session.scalars(select(Cycle))).one().status = cycle_status
+        return await stores[0].stale_cycles(datetime.now(UTC) + timedelta(days=1), 10) != []
+
+    assert await found("stopped", "running")
+    assert not await found("paused", "running")
+    assert not await found("stopped", "terminated")
 
 
 async def test_a_second_completion_of_a_task_is_not_applied(

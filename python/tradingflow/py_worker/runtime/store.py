@@ -182,9 +182,11 @@ class CycleStore:
         return None if text is None else _from_json(text)
 
     async def stale_cycles(self, started_before: datetime, limit: int) -> list[CycleKey]:
-        """Open cycles of running flows that started before, oldest first."""
+        """Open cycles that started before, oldest first; those of a stopped flow were started by hand.
+
+        A paused flow's are not to run, and are announced when it is resumed."""
         query = """SELECT c.flow_pk, c.cycle FROM cycles c JOIN flows f ON f.id = c.flow_pk
-                   WHERE c.status = 'running' AND f.status = 'running' AND c.started_at < $1
+                   WHERE c.status = 'running' AND f.status <> 'paused' AND c.started_at < $1
                      AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.flow_pk = c.flow_pk AND d.cycle = c.cycle
                                      AND d.status = 'dead')
                    ORDER BY c.started_at LIMIT $2"""
