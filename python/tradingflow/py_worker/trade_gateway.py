@@ -74,7 +74,7 @@ class NodeTrades:
         trade = await self._settled(identity)
         if trade.status == "failed":
             raise Refused(trade.failure_code or "trade_failed", trade.failure_detail or "the trade failed")
-        return await self._receipt(trade)
+        return await receipt_of(trade, self.markets)
 
     async def _request(self, identity: str, intent: SwapIntent) -> None:
         """The row and its message, once; refused when the cycle was stopped or the vault is not the flow owner's."""
@@ -141,20 +141,22 @@ class NodeTrades:
                 except TimeoutError:
                     continue
 
-    async def _receipt(self, trade: Trade) -> TradeReceipt:
-        if trade.amount_out is None or trade.transaction_hash is None or trade.block_number is None:
-            raise Refused("incomplete_trade", f"trade {trade.id} is completed without its receipt")
-        token_in = await self.markets.token(trade.chain_id, trade.token_in)
-        token_out = await self.markets.token(trade.chain_id, trade.token_out)
-        return TradeReceipt(
-            trade_id=trade.id,
-            chain_id=trade.chain_id,
-            vault=trade.vault_address,
-            token_in=trade.token_in,
-            token_out=trade.token_out,
-            amount_in=trade.amount_in,
-            amount_out=trade.amount_out,
-            price=rate(trade.amount_in, token_in.decimals, trade.amount_out, token_out.decimals),
-            transaction_hash=trade.transaction_hash,
-            block_number=trade.block_number,
-        )
+
+async def receipt_of(trade: Trade, markets: MarketData) -> TradeReceipt:
+    """What the node that asked for a completed trade is told."""
+    if trade.amount_out is None or trade.transaction_hash is None or trade.block_number is None:
+        raise Refused("incomplete_trade", f"trade {trade.id} is completed without its receipt")
+    token_in = await markets.token(trade.chain_id, trade.token_in)
+    token_out = await markets.token(trade.chain_id, trade.token_out)
+    return TradeReceipt(
+        trade_id=trade.id,
+        chain_id=trade.chain_id,
+        vault=trade.vault_address,
+        token_in=trade.token_in,
+        token_out=trade.token_out,
+        amount_in=trade.amount_in,
+        amount_out=trade.amount_out,
+        price=rate(trade.amount_in, token_in.decimals, trade.amount_out, token_out.decimals),
+        transaction_hash=trade.transaction_hash,
+        block_number=trade.block_number,
+    )

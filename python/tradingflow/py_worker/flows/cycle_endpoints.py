@@ -19,7 +19,7 @@ from tradingflow.py_worker.engine.graph import Graph
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.endpoints import CONFLICT, OwnFlow, cycle_view
-from tradingflow.py_worker.flows.parts_of_cycle import Scope, completed_outputs, plan_part, start_cycle
+from tradingflow.py_worker.flows.parts_of_cycle import Scope, completed_outputs, plan_part, start_cycle, traded_outputs
 from tradingflow.py_worker.flows.schemas import (
     ID_PATTERN,
     MAX_BIGINT,
@@ -109,16 +109,21 @@ async def run_cycle(
     return cycle_view(flow, cycle)
 
 
-@router.post("/{flow_id}/cycles/{cycle}/rerun", responses=CONFLICT)
+@router.post("/{flow_id}/cycles/{cycle}/rerun", responses=error_responses(409, 503))
 async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, parts: TheParts) -> CycleView:
     """Run a failed or terminated cycle again from where it failed, as a new cycle of the same version.
 
-    What completed keeps its outputs and is not run again; so a trade that was made is not made twice.
+    What completed keeps its outputs and is not run again. A trade that was made is not made twice: the outputs of its
+    node are its receipt, also when the node did not complete. 409 while a trade of the cycle may still be mined.
+    Trades that failed are made anew.
     """
     old = await store.get_cycle(session, flow, cycle)
     if old.status not in ENDED_BADLY:
         raise Conflict("not_rerunnable", f"only a failed or terminated cycle can be rerun; this one is {old.status}")
     require_not_paused(flow)
+    graph = await _graph(flow, old.version, parts)
+    given = await completed_outputs(session, flow, cycle)
+    given |= await traded_outputs(session, old, graph, parts.types, parts.around.markets)
     new = await start_cycle(
         session,
         flow,
@@ -127,7 +132,7 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
         version=old.version,
         now=parts.clock.now(),
         partitions=parts.settings.cycle_partitions,
-        given=await completed_outputs(session, flow, cycle),
+        given=given,
     )
     return cycle_view(flow, new)
 

@@ -19,6 +19,10 @@ from tradingflow.py_worker.control import terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
 from tradingflow.py_worker.engine.graph import Graph
 from tradingflow.py_worker.flows import store
+from tradingflow.py_worker.kit import MarketData
+from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.kit.sizing import TradeOutputs
+from tradingflow.py_worker.trade_gateway import receipt_of
 
 Scope = Literal["downstream", "upstream", "node", "component"]
 Outputs = Mapping[str, Mapping[str, Any]]
@@ -69,6 +73,34 @@ async def completed_outputs(session: AsyncSession, flow: Flow, cycle: int) -> di
         NodeTask.flow_pk == flow.id, NodeTask.cycle == cycle, NodeTask.status == "completed"
     )
     return {node_id: outputs or {} for node_id, outputs in await session.execute(statement)}
+
+
+async def traded_outputs(
+    session: AsyncSession, cycle: Cycle, graph: Graph, types: Mapping[str, AnyNode], markets: MarketData
+) -> dict[str, dict[str, Any]]:
+    """What nodes of an ended cycle would have given for their trades, had they heard of them; failed trades left out.
+
+    A node may end before its trade: by its time-out, by a stop, or because the chain was away. Raises Conflict for a
+    trade that may still be mined, and for one whose node gives more than a receipt.
+    """
+    outputs = {}
+    for trade in await store.trades_without_output(session, cycle):
+        asked = f"node {trade.node_id!r} asked for trade {trade.id}"
+        if trade.status not in ("completed", "failed"):
+            raise Conflict(
+                "trade_open",
+                f"{asked}, which is {trade.status} and may still be mined; rerun the cycle when the trade is completed "
+                "or failed, as GET /trades/{trade_id} says: it ends by itself",
+            )
+        if trade.status == "completed":
+            if types[graph.nodes[graph.index[trade.node_id]].type].Outputs is not TradeOutputs:
+                raise Conflict(
+                    "trade_made",
+                    f"{asked}, which was mined, and would trade again; run what comes after it with partial-run, and "
+                    "give the node's outputs in `inputs`",
+                )
+            outputs[trade.node_id] = TradeOutputs(trade_receipt=await receipt_of(trade, markets)).signals()
+    return outputs
 
 
 def _reached(graph: Graph, scope: Scope, root: int) -> set[int]:

@@ -157,3 +157,15 @@ async def list_versions(session: AsyncSession, flow: Flow, before: int | None, l
 
 async def has_trades(session: AsyncSession, flow: Flow) -> bool:
     return bool(await session.scalar(select(exists().where(Trade.flow_pk == flow.id))))
+
+
+async def trades_without_output(session: AsyncSession, cycle: Cycle) -> Sequence[Trade]:
+    """The trades of a cycle whose node tasks did not complete."""
+    completed = exists().where(
+        NodeTask.flow_pk == Trade.flow_pk,
+        NodeTask.cycle == Trade.cycle,
+        NodeTask.node_id == Trade.node_id,
+        NodeTask.status == "completed",
+    )
+    statement = select(Trade).where(Trade.flow_pk == cycle.flow_pk, Trade.cycle == cycle.cycle, ~completed)
+    return (await session.scalars(statement.order_by(Trade.node_id))).all()
