@@ -32,6 +32,7 @@ class CycleStart:
     fire_time: datetime
     trigger: str
     trigger_data: Any = None
+    rerun_of: int | None = None
 
 
 async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], partitions: int) -> set[tuple[UUID, int]]:
@@ -49,6 +50,7 @@ async def open_cycles(session: AsyncSession, starts: Sequence[CycleStart], parti
             "fire_time": s.fire_time,
             "trigger": s.trigger,
             "trigger_data": s.trigger_data,
+            "rerun_of": s.rerun_of,
             "mode": modes[s.flow_pk],
             "status": "running",
         }

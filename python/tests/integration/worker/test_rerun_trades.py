@@ -121,10 +121,15 @@ async def test_a_trade_that_was_mined_after_its_node_ended_is_carried_through_ev
     assert await trades(sessions) == [stopped]
 
 
-async def test_a_trade_that_failed_is_made_anew(client: Client, sessions: SessionFactory, stopped: str) -> None:
+async def test_a_trade_that_failed_is_made_anew_once(client: Client, sessions: SessionFactory, stopped: str) -> None:
     await settle(sessions, stopped, **REVERTED)
     rerun = await client.ok("POST", "/flows/f/cycles/0/rerun")
     anew = await asked(sessions, rerun["cycle"])
+    await client.ok("POST", f"/nodes/f_{rerun['cycle']}_swap/stop")
+    await client.cycle_end("f", rerun["cycle"])
+    for cycle, code in ((0, "already_rerun"), (rerun["cycle"], "trade_open")):
+        answer = await client.post(f"/flows/f/cycles/{cycle}/rerun")
+        assert (answer.status_code, answer.json()["error"]) == (409, code)
     assert await trades(sessions) == [stopped, anew]
 
 

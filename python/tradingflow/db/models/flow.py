@@ -98,7 +98,8 @@ class Cycle(Base):
     """One run of one version. UNIQUE(flow, fire time): two schedulers cannot start the same run twice.
 
     `trigger` says why it runs: `interval`, `cron`, `manual`, `rerun`, `partial`, `node`, `webhook` or `contract_event`;
-    `trigger_data` is what the webhook or the contract event said.
+    `trigger_data` is what the webhook or the contract event said. `rerun_of` is the cycle that a rerun runs again; each
+    is run again once at most, so that what failed in it is not traded by two.
     """
 
     __tablename__ = "cycles"
@@ -121,6 +122,7 @@ class Cycle(Base):
     trigger_data: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
     mode: Mapped[str] = mapped_column(default="live", server_default="live")
     """The flow's mode when the cycle was opened: a cycle never changes from paper to live on its way."""
+    rerun_of: Mapped[int | None]
     status: Mapped[str]
     started_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]

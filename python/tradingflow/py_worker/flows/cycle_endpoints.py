@@ -115,11 +115,16 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
 
     What completed keeps its outputs and is not run again. A trade that was made is not made twice: the outputs of its
     node are its receipt, also when the node did not complete. 409 while a trade of the cycle may still be mined.
-    Trades that failed are made anew.
+    Trades that failed are made anew; therefore a cycle can be rerun once, and then its rerun if that failed too.
     """
+    await store.get_schedule(session, flow, lock=True)
     old = await store.get_cycle(session, flow, cycle)
     if old.status not in ENDED_BADLY:
         raise Conflict("not_rerunnable", f"only a failed or terminated cycle can be rerun; this one is {old.status}")
+    if (rerun := await store.rerun_of_cycle(session, flow, cycle)) is not None:
+        raise Conflict(
+            "already_rerun", f"cycle {cycle} was rerun as cycle {rerun}; rerun that one if it did not complete"
+        )
     require_not_paused(flow)
     graph = await _graph(flow, old.version, parts)
     given = await completed_outputs(session, flow, cycle)
@@ -128,6 +133,7 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
         session,
         flow,
         trigger="rerun",
+        rerun_of=cycle,
         trigger_data=old.trigger_data,
         version=old.version,
         now=parts.clock.now(),

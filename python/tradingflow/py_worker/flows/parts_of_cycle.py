@@ -37,6 +37,7 @@ async def start_cycle(
     now: datetime,
     partitions: int,
     trigger_data: Any = None,
+    rerun_of: int | None = None,
     given: Outputs | None = None,
     left_out: Iterable[str] = (),
 ) -> Cycle:
@@ -45,7 +46,8 @@ async def start_cycle(
     await _make_room(session, flow, schedule, now)
     number = schedule.next_cycle
     schedule.next_cycle += 1
-    await open_cycles(session, [CycleStart(flow.id, number, version, now, trigger, trigger_data)], partitions)
+    start = CycleStart(flow.id, number, version, now, trigger, trigger_data, rerun_of)
+    await open_cycles(session, [start], partitions)
     for node_id, outputs in (given or {}).items():
         session.add(_given_task(flow, number, node_id, "completed", dict(outputs), now))
     for node_id in left_out:
