@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from tradingflow.chain.swap_path import decode_path
-from tradingflow.core.config import ChainSettings
+from tradingflow.core.config import ChainSettings, ExecutorSettings
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.py_worker.kit.testing import DOLLAR, ETHER, POOL, VAULT, FixedMarkets, MemoryContext, SpendingGateway
@@ -15,6 +15,14 @@ from tradingflow.py_worker.nodes.swap_node import SwapNode
 SWAP: dict[str, Any] = {"chain_id": 1, "vault": VAULT, "token_in": ETHER.address, "token_out": DOLLAR.address}
 TWO, THREE = parse_address("0x" + "2" * 39 + "a"), parse_address("0x" + "3" * 39 + "a")
 PAIR: dict[str, Any] = {"chain_id": 1, "vault": VAULT, "pool": POOL}
+
+
+@pytest.mark.parametrize("trading", [SwapNode, BuyNode, SellNode])
+def test_a_node_waits_longer_than_the_executor_works_at_its_trade(
+    trading: type[SwapNode | BuyNode | SellNode],
+) -> None:
+    given_up_after_s = ExecutorSettings.model_fields["trade_ttl_s"].default
+    assert trading.default_timeout.total_seconds() > given_up_after_s
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Literal, Self
 
@@ -16,6 +17,10 @@ from tradingflow.py_worker.kit.handles import NOT_TAKEN, Json, NodeInputs, NodeO
 from tradingflow.py_worker.kit.markets import SwapIntent, TradeReceipt
 
 Unit = Literal["human", "base_units", "percent"]
+
+# Longer than the executor works at a trade (TRADE_TTL_S, 600 s, and what calling it off takes): a node that ended
+# before would say `timeout` of a trade that may still be mined.
+TRADE_TIMEOUT = timedelta(minutes=15)
 
 
 class TradeParams(NodeParams):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tradingflow.py_worker.kit import Node, NodeContext
 from tradingflow.py_worker.kit.batch import BatchTape, Idle
 from tradingflow.py_worker.kit.pair import PairParams, idle_pair, trade_pair
-from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs
+from tradingflow.py_worker.kit.sizing import TRADE_TIMEOUT, TradeInputs, TradeOutputs
 
 
 class BuyNode(Node[PairParams, TradeInputs, TradeOutputs]):
@@ -16,6 +16,7 @@ class BuyNode(Node[PairParams, TradeInputs, TradeOutputs]):
     title = "Buy"
     description = "Spends an amount of a pool's quote token on its base token, through a vault."
     category = "trading"
+    default_timeout = TRADE_TIMEOUT
     example: ClassVar[dict[str, Any]] = {
         "chain_id": 1,
         "vault": "0x00000000000000000000000000000000000000aa",

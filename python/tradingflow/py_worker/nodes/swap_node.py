@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tradingflow.chain.swap_path import V2_FEE, SwapPath, encode_path
 from tradingflow.py_worker.kit import Node, NodeContext
 from tradingflow.py_worker.kit.fields import Address, PoolFee
-from tradingflow.py_worker.kit.sizing import TradeInputs, TradeOutputs, TradeParams, trade
+from tradingflow.py_worker.kit.sizing import TRADE_TIMEOUT, TradeInputs, TradeOutputs, TradeParams, trade
 
 
 class Params(TradeParams):
@@ -50,6 +50,7 @@ class SwapNode(Node[Params, TradeInputs, TradeOutputs]):
     title = "Swap"
     description = "Sells an exact amount of one token for another through a vault; slippage is measured from a quote."
     category = "trading"
+    default_timeout = TRADE_TIMEOUT
     example: ClassVar[dict[str, Any]] = {
         "chain_id": 1,
         "vault": "0x00000000000000000000000000000000000000aa",
