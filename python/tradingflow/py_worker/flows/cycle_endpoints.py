@@ -145,7 +145,10 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
 
 @router.post("/{flow_id}/partial-run", responses=CONFLICT)
 async def run_part(flow: OwnFlow, request: PartialRun, session: Transaction, parts: TheParts) -> CycleView:
-    """Run a part of the flow's current version with recorded or given outputs of the rest, as a new cycle."""
+    """Run a part of the flow's current version with recorded or given outputs of the rest, as a new cycle.
+
+    Every node of the part runs again: one that trades makes another trade.
+    """
     graph = await _graph(flow, flow.current_version, parts)
     recorded: dict[str, dict[str, Any]] = {}
     trigger_data: Any = None
