@@ -10,6 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
 import httpx
 
@@ -76,8 +77,10 @@ class GuardedHttp:
         self._resolve = resolve
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         # No connection is kept: a kept one to an address would be shared by all hosts that have it, with the
-        # certificate of the first. No environment: a proxy would resolve names again, unchecked.
+        # certificate of the first. No environment: a proxy would resolve names again, unchecked. No time-out of its
+        # own: `request` bounds the whole of a call.
         self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(None),
             limits=httpx.Limits(max_connections=MAX_AT_ONCE, max_keepalive_connections=0),
             trust_env=False,
             follow_redirects=False,
@@ -152,7 +155,7 @@ class GuardedHttp:
             target.url.copy_with(host=str(target.address)),
             headers={**sent.headers, "host": target.url.netloc.decode("ascii")},
             content=sent.content,
-            extensions={"sni_hostname": target.url.raw_host.decode("ascii")},
+            extensions={"sni_hostname": target.url.raw_host.decode("ascii"), "trace": _closing_handshakes()},
         )
         response = await self._client.send(request, stream=True)
         try:
@@ -191,6 +194,19 @@ async def _read(response: httpx.Response, limit: int, host: str) -> bytes:
             raise DependencyUnavailable("http_too_large", f"{host} sends more than {limit} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _closing_handshakes() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """For one request: a TLS handshake that is cut short closes its connection, which httpcore does for errors only."""
+    connected: list[Any] = []
+
+    async def trace(event: str, about: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            connected.append(about["return_value"])
+        elif event == "connection.start_tls.failed":
+            await connected.pop().aclose()
+
+    return trace
 
 
 def _clean(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """The guarded client against a real server that must not be reached, or must."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
+from functools import partialmethod
 from ipaddress import ip_network
 
+import httpx
 import pytest
 from aiohttp import web
 
 from bench.hostile_addresses import FORMS
-from tests.integration.local_server import LocalServer
+from tests.integration.local_server import Handler, LocalServer
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused, TradingFlowError
 from tradingflow.outbound.client import GuardedHttp
 
@@ -211,6 +214,54 @@ async def test_a_server_that_does_not_answer_is_given_up(local: GuardedHttp, ser
     with pytest.raises(DependencyUnavailable, match="http_timeout"):
         await local.request("GET", server.url("/path?token=secret"), timeout_s=0.2)
     waiting.set()
+
+
+async def test_the_callers_bound_is_the_only_one(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpx brings bounds of 5 s; shortened here, so that an answer after them comes soon."""
+    monkeypatch.setattr(httpx.AsyncClient, "__init__", partialmethod(httpx.AsyncClient.__init__, timeout=0.05))
+
+    async def late(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.5)
+        return web.Response(text="late")
+
+    server.answer = late
+    client = GuardedHttp(allowed=[LOOPBACK])
+    assert (await client.request("GET", server.url(), timeout_s=60)).body == b"late"
+    await client.close()
+
+
+async def _drip(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b".")
+        await asyncio.sleep(0.01)
+
+
+async def _in_circles(_: web.Request) -> web.Response:
+    await asyncio.sleep(0.15)
+    return web.Response(status=302, headers={"location": "/"})
+
+
+@pytest.mark.parametrize("answer", [_drip, _in_circles])
+async def test_the_bound_holds_for_the_whole_of_a_call(
+    local: GuardedHttp, server: LocalServer, answer: Handler
+) -> None:
+    """For a body that never ends, and for redirects each of which is in time."""
+    server.answer = answer
+    with pytest.raises(DependencyUnavailable, match="http_timeout"):
+        await local.request("GET", server.url(), timeout_s=0.3)
+
+
+async def test_the_bound_holds_for_a_handshake_and_leaves_no_connection_behind(local: GuardedHttp) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        with pytest.raises(DependencyUnavailable, match="http_timeout"):
+            await local.request("GET", f"https://127.0.0.1:{mute.getsockname()[1]}/", timeout_s=0.2)
+        connection, _ = mute.accept()
+    with connection:
+        connection.settimeout(10)
+        while await asyncio.to_thread(connection.recv, 4096):
+            pass
 
 
 async def test_an_error_names_the_host_and_not_what_may_hold_a_token(local: GuardedHttp) -> None:
