@@ -171,6 +171,7 @@ async def test_a_stored_flow_is_run_in_the_version_asked_for_on_its_own_schedule
         ({"flow_id": "both"}, "invalid_request"),
         ({"cycle_interval": "soon"}, "invalid_interval"),
         ({"cycle_interval": 0.001}, "invalid_interval"),
+        ({"cycle_interval": True}, "invalid_request"),
         ({"markets": [{"symbol": "ETH\x00BTC"}]}, "invalid_request"),
         ({"flow_json": {"nodes": [{"id": "a", "type": "no_node"}], "edges": []}}, "unknown_node_type"),
         ({"data": [

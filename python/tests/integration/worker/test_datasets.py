@@ -117,6 +117,13 @@ async def test_an_unknown_table_is_told_with_those_that_are_there(mine: OwnedDat
         await mine.read("price", 1)
 
 
+@pytest.mark.parametrize("keep_rows", [True, 0, 100_001])
+async def test_how_many_rows_stay_is_a_number(client: Client, keep_rows: Any) -> None:
+    answer = await client.post("/datasets/log/rows", {"rows": [{"n": 1}, {"n": 2}], "keep_rows": keep_rows})
+    assert (answer.status_code, "keep_rows" in answer.json()["detail"]) == (422, True)
+    assert (await client.get("/datasets/log")).status_code == 404
+
+
 async def test_a_file_goes_in_and_comes_out(client: Client) -> None:
     headers = {**client.headers, "content-type": "text/csv; charset=utf-8"}
     put = await client.http.put("/datasets/prices/file", content=b"day,close\r\nmon,1.5\r\n", headers=headers)

@@ -50,6 +50,15 @@ async def test_a_bad_request_is_a_422_with_code_and_detail(client: Client, chang
     assert set(answer.json()) == {"error", "detail"}
 
 
+@pytest.mark.parametrize("interval", [True, False, "soon", "1" * 5_000 + " * * * * UTC", "1" * 5_000])
+@pytest.mark.parametrize("route", ["/flows/validate", "/flows/execute"])
+async def test_what_is_no_interval_is_a_422_that_says_what_is(client: Client, route: str, interval: Any) -> None:
+    answer = await client.post(route, request(cycle_interval=interval))
+    assert answer.status_code == 422, answer.text
+    assert "cycle_interval" in answer.json()["detail"]
+    assert (await client.get("/flows/f")).status_code == 404
+
+
 async def test_a_flow_of_somebody_else_does_not_exist(client: Client, stranger: Client) -> None:
     await client.execute("mine", GRAPH["nodes"], GRAPH["edges"])
     await client.cycle_end("mine")

@@ -28,7 +28,7 @@ def test_zero_is_once(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [None, True, "", "soon", "-5", -5, "5 m", "5w", "* * * * *", "61 * * * * UTC", "* * * * * Mars/Base",
-     "* * * * * * UTC",
+     "* * * * * * UTC", "1" * 5_000 + " * * * * UTC", "1-" + "1" * 5_000 + " * * * * UTC", "1" * 5_000,
      float("nan"), float("inf"), "1e9", 0.01, "999999d", [], {}, "../../etc/passwd", "* * * * * ../UTC"],
 )  # fmt: skip
 def test_anything_else_says_what_is_allowed(value: Any) -> None:

@@ -62,6 +62,7 @@ async def test_the_older_node_needs_data_to_write(ctx: MemoryContext) -> None:
         ({"storage": "google_sheets", "spreadsheet": "x" * 44}, "needs credentials"),
         ({"storage": "csv", "url": "https://e.com/x.csv"}, "only written whole"),
         ({"storage": "json", "url": "https://e.com/x", "mode": "write", "keep_rows": 5}, "keep_rows is for"),
+        ({"name": "x", "keep_rows": True}, "keep_rows is how many"),
         ({"name": "../x"}, "pattern"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from tradingflow.core.money import parse_base_units
-from tradingflow.py_worker.kit.fields import Address, ChainId, PoolFee
+from tradingflow.py_worker.kit.fields import Address, ChainId, CycleInterval, PoolFee
 
 
 def _utc(moment: datetime) -> datetime:
@@ -94,7 +94,7 @@ class BacktestSpec(_Strict):
     )
     fill_model: FillModel = FillModel()
     policy: PolicySpec = PolicySpec()
-    cycle_interval: int | float | str | None = Field(
+    cycle_interval: CycleInterval | None = Field(
         default=None, description="As a flow's; left out: one cycle a candle, when it closes"
     )
     start: UtcTime | None = Field(default=None, alias="from")

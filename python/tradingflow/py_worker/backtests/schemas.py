@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tradingflow.py_worker.backtest.spec import BacktestSpec, UtcTime
 from tradingflow.py_worker.flows.schemas import ID_PATTERN, StorableJson, storable
-from tradingflow.py_worker.kit.fields import Address, ChainId
+from tradingflow.py_worker.kit.fields import Address, ChainId, CycleInterval
 from tradingflow.py_worker.kit.rows import DATASET_NAME
 
 MAX_SERIES = 10
@@ -68,7 +68,7 @@ class BacktestRequest(BacktestSpec):
     version: int | None = Field(None, ge=1, le=2**31 - 1)
     flow_json: StorableJson | None = None
     data: tuple[SeriesRequest, ...] = Field(min_length=1, max_length=MAX_SERIES)
-    cycle_interval: int | float | str | None = Field(
+    cycle_interval: CycleInterval | None = Field(
         None, description="As a flow's; `candle`: when each candle closes; left out: the stored flow's, else `candle`"
     )
 

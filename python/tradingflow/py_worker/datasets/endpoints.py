@@ -14,6 +14,7 @@ from tradingflow.db.models import Dataset
 from tradingflow.py_worker.datasets import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
+from tradingflow.py_worker.kit.fields import KeepRows
 from tradingflow.py_worker.kit.rows import DATASET_NAME, FileFormat, Row, parse_file, write_file
 from tradingflow.py_worker.parts import TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
@@ -48,7 +49,7 @@ class RowsToAppend(BaseModel):
 
     rows: list[dict[str, Any]] = Field(max_length=10_000)
     write_key: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")
-    keep_rows: int | None = Field(default=None, ge=1, le=store.MAX_ROWS_STORED, description="Newest rows that stay")
+    keep_rows: KeepRows | None = Field(default=None, description="Newest rows that stay")
 
 
 @router.get("")

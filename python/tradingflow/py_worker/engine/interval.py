@@ -110,6 +110,9 @@ def _cron(text: str) -> Cron:
         CronSim(expression, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
         raise InvalidInput("invalid_interval", f"the cron expression is not valid: {error}; {ALLOWED}") from error
+    except ValueError as error:  # int() reads no number of more than 4,300 digits
+        said = "a number of the cron expression has too many digits"
+        raise InvalidInput("invalid_interval", f"{said}; {ALLOWED}") from error
     return Cron(expression, zone)
 
 

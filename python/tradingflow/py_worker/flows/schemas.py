@@ -10,6 +10,7 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tradingflow.py_worker.flows.triggers import Trigger
+from tradingflow.py_worker.kit.fields import CycleInterval
 
 Item = TypeVar("Item")
 
@@ -82,7 +83,7 @@ class FlowRequest(BaseModel):
     )
 
     flow_id: str = Field(pattern=ID_PATTERN)
-    cycle_interval: int | float | str | None = Field(
+    cycle_interval: CycleInterval | None = Field(
         None,
         description="Seconds, `10s 5m 1h 1d`, `0` for once, or a 5-field cron with a time zone; left out with a "
         "trigger that knows no time",

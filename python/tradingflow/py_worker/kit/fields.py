@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
+from tradingflow.py_worker.engine.interval import ALLOWED
 
 
 def _address(value: Any) -> str:
@@ -30,5 +31,25 @@ SlippageBps = Annotated[
 ]
 PoolFee = Annotated[
     int, Field(gt=0, lt=1_000_000, description="Pool fee in hundredths of a basis point (3000 = 0.3 %)")
+]
+
+
+def _no_truth(allowed: str) -> BeforeValidator:
+    """Pydantic takes true for 1 and false for 0."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(allowed)  # noqa: TRY004 - pydantic wants ValueError
+        return value
+
+    return BeforeValidator(validate)
+
+
+# What an interval is, the engine judges.
+CycleInterval = Annotated[int | float | str, _no_truth(ALLOWED)]
+KeepRows = Annotated[
+    int,
+    Field(ge=1, le=100_000),
+    _no_truth("keep_rows is how many of the newest rows stay: a number from 1 to 100000, or null for all"),
 ]
 PositiveDecimal = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tradingflow.py_worker.kit import Json, Node, NodeContext, NodeInputs, NodeOutputs
+from tradingflow.py_worker.kit.fields import KeepRows
 from tradingflow.py_worker.kit.rows import MAX_ROWS, rows_of
 from tradingflow.py_worker.kit.storage import Place, store_rows
 
@@ -14,8 +15,8 @@ from tradingflow.py_worker.kit.storage import Place, store_rows
 class WritingPlace(Place):
     """A place with how to write there."""
 
-    keep_rows: int | None = Field(
-        default=None, ge=1, le=100_000, description="table: how many of the newest rows stay; default: all"
+    keep_rows: KeepRows | None = Field(
+        default=None, description="table: how many of the newest rows stay; default: all"
     )
 
     def check_writing(self, mode: str) -> None:
