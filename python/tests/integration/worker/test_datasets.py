@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -131,6 +134,26 @@ async def test_a_file_goes_in_and_comes_out(client: Client) -> None:
     csv = await client.get("/datasets/prices/file")
     assert (csv.content, csv.headers["content-type"]) == (b"day,close\r\nmon,1.5\r\n", "text/csv; charset=utf-8")
     assert (await client.get("/datasets/prices/file", format="json")).json() == [{"day": "mon", "close": "1.5"}]
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json"])
+async def test_a_file_is_made_beside_the_event_loop(
+    client: Client, monkeypatch: pytest.MonkeyPatch, file_format: str
+) -> None:
+    """Seconds of it would stop every flow of the worker."""
+    threads: set[int] = set()
+
+    def loads(text: str) -> Any:
+        threads.add(threading.get_ident())
+        return json.loads(text)
+
+    await client.ok("POST", "/datasets/log/rows", {"rows": [{"b": 1, "a": [None]}, {"c": "\u00e9"}]})
+    monkeypatch.setattr("tradingflow.py_worker.datasets.endpoints.json", SimpleNamespace(loads=loads))
+    written = (await client.get("/datasets/log/file", format=file_format)).content
+    rows = [{"a": [None], "b": 1}, {"c": "\u00e9"}]  # jsonb orders names
+    assert written == ("a,b,c\r\n[null],1,\r\n,,\u00e9\r\n" if file_format == "csv" else json.dumps(rows)).encode()
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 @pytest.mark.parametrize(

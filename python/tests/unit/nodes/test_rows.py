@@ -1,5 +1,7 @@
 """Rows of datasets, from edges and from files."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradingflow.core.errors import InvalidInput
-from tradingflow.py_worker.kit.rows import MAX_COLUMNS, MAX_ROWS, parse_file, rows_of, write_file
+from tradingflow.py_worker.kit.rows import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    FileFormat,
+    Row,
+    parse_file,
+    rows_of,
+    write_file,
+    write_pieces,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +94,29 @@ def test_what_is_written_as_csv_is_read_back(rows: list[dict[str, str]]) -> None
     expected = [{name: row.get(name) for name in columns} for row in rows]
     assert parse_file(write_file(rows, "csv"), "csv") == expected
     assert parse_file(write_file(rows, "json"), "json") == rows
+
+
+LINES = "".join(f"{n},{'x' * 100}\r\n" for n in range(5_000))
+
+
+@pytest.mark.parametrize("file_format", ["csv", "json"])
+def test_a_file_is_made_piece_by_piece_and_is_the_same_file(file_format: FileFormat) -> None:
+    read = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal read
+        for read in range(5_000):
+            yield {"n": read, "text": "x" * 100}
+
+    pieces = write_pieces(rows, file_format)
+    first = next(pieces)
+    assert read < 1_000
+    rest = list(pieces)
+    assert all(len(piece) < 65_000 for piece in (first, *rest))
+    whole = "n,text\r\n" + LINES if file_format == "csv" else json.dumps(list(rows()))
+    assert b"".join((first, *rest)) == whole.encode() == write_file(list(rows()), file_format)
+
+
+@pytest.mark.parametrize(("file_format", "whole"), [("csv", b"\r\n"), ("json", b"[]")])
+def test_a_file_of_no_rows(file_format: FileFormat, whole: bytes) -> None:
+    assert write_file([], file_format) == whole

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from tradingflow.core.errors import InvalidInput
@@ -15,7 +17,7 @@ from tradingflow.py_worker.datasets import store
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
 from tradingflow.py_worker.kit.fields import KeepRows
-from tradingflow.py_worker.kit.rows import DATASET_NAME, FileFormat, Row, parse_file, write_file
+from tradingflow.py_worker.kit.rows import DATASET_NAME, FileFormat, Row, parse_file, write_pieces
 from tradingflow.py_worker.parts import TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
@@ -90,10 +92,12 @@ async def download(
 ) -> Response:
     """All rows as a file, oldest first. In CSV, text a spreadsheet would compute begins with an apostrophe."""
     dataset = await store.get(session, user.user_id, name)
-    rows = await store.newest_rows(session, dataset, None, store.MAX_ROWS_STORED)
+    texts = await store.row_texts(session, dataset)
     media = next(media for media, kind in CONTENT_TYPES.items() if kind == file_format)
     headers = {"content-disposition": f'attachment; filename="{name}.{file_format}"'}
-    return Response(write_file([row.value for row in reversed(rows)], file_format), 200, headers, media)
+    # Made in threads, a piece as the client takes it: a file may take seconds of processor time.
+    pieces = write_pieces(lambda: map(json.loads, texts), file_format)
+    return StreamingResponse(pieces, 200, headers, media)
 
 
 @router.put("/{name}/file", responses=CONFLICT)

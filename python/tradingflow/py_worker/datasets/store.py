@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Text, cast, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.clock import Clock
@@ -99,6 +99,13 @@ async def newest_rows(session: AsyncSession, dataset: Dataset, before: int | Non
     if before is not None:
         chosen = chosen.where(DatasetRow.position < before)
     return (await session.scalars(chosen.order_by(DatasetRow.position.desc()).limit(limit))).all()
+
+
+async def row_texts(session: AsyncSession, dataset: Dataset) -> list[str]:
+    """All rows as JSON, oldest first: what the quota bounds, while rows read take several times as much."""
+    chosen = select(cast(DatasetRow.value, Text)).where(DatasetRow.dataset_id == dataset.id)
+    found = await session.stream_scalars(chosen.order_by(DatasetRow.position), execution_options={"yield_per": 1_000})
+    return [text async for text in found]
 
 
 async def remove(session: AsyncSession, owner: UUID, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from tradingflow.core.errors import InvalidInput
@@ -17,6 +17,8 @@ DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 MAX_ROWS = 10_000
 MAX_COLUMNS = 100
 MAX_COLUMN_CHARS = 100
+# A piece of a file ends with the row that makes it this long.
+PIECE_CHARS = 64_000
 # A spreadsheet computes a cell that begins with one of these; the text may be a stranger's (OWASP: CSV injection).
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -108,13 +110,36 @@ def columns_in(rows: Iterable[Row]) -> list[str]:
 
 def write_file(rows: Sequence[Row], file_format: FileFormat) -> bytes:
     """CSV as RFC 4180, lists and objects in cells as JSON; or a JSON list of objects."""
-    if file_format == "json":
-        return json.dumps(list(rows)).encode()
-    columns, out = columns_in(rows), io.StringIO()
+    return b"".join(write_pieces(lambda: rows, file_format))
+
+
+def write_pieces(rows: Callable[[], Iterable[Row]], file_format: FileFormat) -> Iterator[bytes]:
+    """What `write_file` writes, little by little. `rows` gives them anew at each call: CSV needs all columns first."""
+    out = io.StringIO()
+    for _ in _json_rows(rows(), out) if file_format == "json" else _csv_rows(columns_in(rows()), rows(), out):
+        if out.tell() >= PIECE_CHARS:
+            yield out.getvalue().encode()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue().encode()
+
+
+def _json_rows(rows: Iterable[Row], out: io.StringIO) -> Iterator[None]:
+    """Yields after each row."""
+    out.write("[")
+    for number, row in enumerate(rows):
+        out.write((", " if number else "") + json.dumps(row))
+        yield
+    out.write("]")
+
+
+def _csv_rows(columns: Sequence[str], rows: Iterable[Row], out: io.StringIO) -> Iterator[None]:
+    """Yields after each row."""
     writer = csv.writer(out)
     writer.writerow(map(_safe, columns))
-    writer.writerows([_safe(cell_text(row.get(name))) for name in columns] for row in rows)
-    return out.getvalue().encode()
+    for row in rows:
+        writer.writerow([_safe(cell_text(row.get(name))) for name in columns])
+        yield
 
 
 def cell_text(value: Json) -> str:
