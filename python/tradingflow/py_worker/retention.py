@@ -1,4 +1,5 @@
-"""Lets go of old history: cycles with their node tasks, logs, trigger events and dead letters.
+"""Lets go of old history: cycles with their node tasks, logs, trigger events and dead letters, and trigger events that
+were skipped.
 
 A cycle that traded is kept, so that its trade stays explained, unless the settings say otherwise; trades themselves are
 never deleted here. What nodes remember and the newest cycle of a flow stay, too.
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tradingflow.core.clock import Clock
@@ -43,6 +45,17 @@ WITH old AS MATERIALIZED (
     DELETE FROM dead_letters d USING old WHERE d.flow_pk = old.flow_pk AND d.cycle = old.cycle
 )
 DELETE FROM cycles c USING old WHERE c.flow_pk = old.flow_pk AND c.cycle = old.cycle
+""")
+
+# By the same limits: a skipped event counts with the cycles that were there when it came.
+_DELETE_SKIPPED = text("""
+DELETE FROM trigger_events WHERE id IN (
+    SELECT e.id FROM trigger_events e JOIN schedules s USING (flow_pk)
+    LEFT JOIN cycles first ON first.flow_pk = e.flow_pk AND first.cycle = s.next_cycle - CAST(:kept AS bigint)
+    WHERE e.flow_pk = :flow_pk AND e.status = 'skipped'
+      AND (e.received_at < CAST(:before AS timestamptz) OR e.received_at < first.started_at)
+    ORDER BY e.id LIMIT :batch
+)
 """)
 
 
@@ -81,16 +94,18 @@ class Retention:
             flows = (await session.scalars(select(Flow.id))).all()
             deleted = 0
             for flow_pk in flows:
-                while found := await self._delete_batch(flow_pk):
+                while found := await self._delete_batch(_DELETE, flow_pk, traded_too=self._limits.traded_too):
                     deleted += found
+                while await self._delete_batch(_DELETE_SKIPPED, flow_pk):
+                    pass
         if deleted:
             log.info("let go of old cycles", cycles=deleted)
         return deleted
 
-    async def _delete_batch(self, flow_pk: object) -> int:
+    async def _delete_batch(self, statement: TextClause, flow_pk: UUID, **more: bool) -> int:
         limits = self._limits
         before = None if limits.max_age is None else self._clock.now() - limits.max_age
         values = {"flow_pk": flow_pk, "before": before, "kept": limits.max_cycles, "batch": BATCH}
         async with self._sessions.begin() as session:
-            result = await session.execute(_DELETE, {**values, "traded_too": limits.traded_too})
+            result = await session.execute(statement, {**values, **more})
         return int(getattr(result, "rowcount", 0))

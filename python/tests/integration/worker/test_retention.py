@@ -21,6 +21,7 @@ from tradingflow.db.models import (
     NodeTask,
     Schedule,
     Trade,
+    TriggerEvent,
 )
 from tradingflow.py_worker.retention import HistoryLimits, Retention
 
@@ -103,3 +104,33 @@ async def kept(sessions: SessionFactory, limits: HistoryLimits) -> list[int]:
 )
 async def test_what_is_over_a_limit_goes(sessions: SessionFactory, limits: HistoryLimits, left: list[int]) -> None:
     assert await kept(sessions, limits) == left
+
+
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        (HistoryLimits(None, None), ["started", "old", "new", "waits"]),
+        (HistoryLimits(25 * DAY, None), ["new", "waits"]),
+        (HistoryLimits(None, 3), ["new", "waits"]),
+        (HistoryLimits(None, 5), ["old", "new", "waits"]),
+    ],
+)
+async def test_trigger_events_go_with_the_cycles_of_their_time_and_those_that_wait_stay(
+    sessions: SessionFactory, flow: UUID, limits: HistoryLimits, left: list[str]
+) -> None:
+    """Whether they started a cycle or were skipped. Cycle 1 began 50 days ago, cycle 3 began 30 days ago."""
+    async with sessions.begin() as session:
+        for name, days, status, cycle in (
+            ("started", 60, "started", 0),
+            ("old", 40, "skipped", None),
+            ("new", 20, "skipped", None),
+            ("waits", 60, "pending", None),
+        ):
+            at = NOW - days * DAY
+            session.add(
+                TriggerEvent(flow_pk=flow, kind="webhook", dedupe_key=name, status=status, cycle=cycle, received_at=at)
+            )
+            await session.flush()
+    await kept(sessions, limits)
+    async with sessions() as session:
+        assert list(await session.scalars(select(TriggerEvent.dedupe_key).order_by(TriggerEvent.id))) == left
