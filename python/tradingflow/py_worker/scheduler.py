@@ -23,6 +23,7 @@ from tradingflow.db.models import Cycle, Flow, Schedule, TriggerEvent
 from tradingflow.py_worker.control import terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
 from tradingflow.py_worker.engine.interval import Cron, Interval, Once, parse_interval
+from tradingflow.py_worker.trigger_events import TRIGGER_CHANGED
 
 log = get_logger(__name__)
 
@@ -123,6 +124,9 @@ class Scheduler:
                 if stands.status != "running" or (stands.is_open and schedule.overlap == "queue"):
                     continue
                 served += 1
+                if event.kind != schedule.trigger["type"]:  # recorded while the trigger was being changed
+                    event.status, event.reason = "skipped", TRIGGER_CHANGED
+                    continue
                 if stands.is_open and schedule.overlap == "skip":
                     event.status, event.reason = "skipped", "the cycle before was still open"
                     continue

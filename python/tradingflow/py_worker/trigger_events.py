@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.db.models import Flow, TriggerEvent
 
+TRIGGER_CHANGED = "the flow's trigger was changed"
+
 
 async def record_event(
     session: AsyncSession, flows: Sequence[UUID], kind: str, dedupe_key: str, payload: Any

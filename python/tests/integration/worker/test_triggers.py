@@ -201,6 +201,37 @@ async def test_a_running_flow_follows_its_new_trigger(client: Client) -> None:
     assert (await client.ok("PUT", "/flows/changing", body))["next_fire_at"] is not None
 
 
+@pytest.mark.parametrize("trigger", [{"type": "manual"}, {"type": "webhook"}])
+async def test_what_waited_for_a_trigger_that_is_no_longer_there_does_not_run(
+    client: Client, trigger: dict[str, Any]
+) -> None:
+    """With the same trigger as before it does."""
+    path = await hook_of(client, "turned", overlap="queue")
+    await client.ok("POST", "/flows/turned/pause")
+    await call(client, path)
+    body = {"flow_id": "turned", "cycle_interval": None, "trigger": trigger, "overlap": "queue"}
+    await client.ok("PUT", "/flows/turned", {**body, "flow_json": {"nodes": TOLD, "edges": []}})
+    found = [(event["status"], event["reason"]) for event in await events(client, "turned")]
+    await client.ok("POST", "/flows/turned/resume")
+    if trigger["type"] == "webhook":
+        assert found == [("pending", None)]
+        assert (await client.cycle_end("turned"))["trigger"] == "webhook"
+    else:
+        assert found == [("skipped", "the flow's trigger was changed")]
+
+
+async def test_an_event_recorded_while_its_trigger_was_being_changed_does_not_run(
+    client: Client, sessions: SessionFactory
+) -> None:
+    await client.execute("turned", TOLD, [], cycle_interval=None, trigger={"type": "manual"})
+    async with sessions.begin() as session:
+        flow = (await session.scalars(select(Flow))).one()
+        session.add(TriggerEvent(flow_pk=flow.id, kind="webhook", dedupe_key="k", status="pending"))
+    assert await until(lambda: _statuses(client, "turned", ["skipped"]))
+    assert (await events(client, "turned"))[0]["reason"] == "the flow's trigger was changed"
+    assert (await client.ok("GET", "/flows/turned/cycles"))["items"] == []
+
+
 @pytest.fixture
 async def monitored(sessions: SessionFactory) -> None:
     async with sessions.begin() as session:

@@ -20,7 +20,7 @@ from tradingflow.py_worker.engine.interval import Cron, parse_interval
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowRequest
 from tradingflow.py_worker.flows.triggers import judge_trigger
-from tradingflow.py_worker.trigger_events import skip_pending
+from tradingflow.py_worker.trigger_events import TRIGGER_CHANGED, skip_pending
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,21 @@ class FlowService:
         schedule = await store.get_schedule(self.session, flow, lock=True)
         await self._revise(flow, request.flow_json)
         flow.mode = request.mode
-        self._revise_schedule(flow, schedule, request)
+        await self._revise_schedule(flow, schedule, request)
         flow.shadow_bound_bps = request.shadow_bound_bps
         schedule.overlap = request.overlap
         schedule.misfire = request.misfire
         await self.session.flush()
         return flow, schedule
 
-    def _revise_schedule(self, flow: Flow, schedule: Schedule, request: FlowRequest) -> None:
-        """What runs follows the new interval from now on; what does not is left to `start`."""
+    async def _revise_schedule(self, flow: Flow, schedule: Schedule, request: FlowRequest) -> None:
+        """What runs follows the new interval from now on; what does not is left to `start`. Events of the trigger
+        before start nothing any more."""
         interval = interval_text(request)
-        schedule.trigger = judge_trigger(request.cycle_interval, request.trigger)
+        trigger = judge_trigger(request.cycle_interval, request.trigger)
+        if trigger != schedule.trigger:
+            await skip_pending(self.session, flow.id, TRIGGER_CHANGED)
+        schedule.trigger = trigger
         if interval is None:
             schedule.next_fire_at = None
         elif interval != schedule.cycle_interval and flow.status != "stopped":
