@@ -122,3 +122,9 @@ def test_every_type_in_the_catalog_can_be_drawn_and_has_a_valid_example(entry: d
         assert handle["description"], handle["name"]
     for name, schema in entry["config_schema"].get("properties", {}).items():
         assert "description" in schema or "$ref" in schema, name
+
+
+@pytest.mark.parametrize("entry", catalog(), ids=lambda entry: entry["type"])
+def test_the_longest_time_a_parameter_allows_fits_into_the_time_of_its_node(entry: dict[str, Any]) -> None:
+    longest = entry["config_schema"]["properties"].get("timeout_s", {}).get("maximum", 0)
+    assert longest <= entry["default_timeout_s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlencode
 
@@ -50,6 +51,7 @@ class HttpRequestNode(Node[Params, Inputs, Outputs]):
     title = "HTTP request"
     description = "Sends an HTTP request to a public address and gives the answer."
     category = "integration"
+    default_timeout = timedelta(seconds=75)  # the longest `timeout_s` fits
     example: ClassVar[dict[str, Any]] = {"url": "https://api.example.com/v1/status"}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +43,7 @@ class WebhookSenderNode(Node[Params, Inputs, Outputs]):
     title = "Webhook"
     description = "Posts data to an address of yours, signed, and with an id that stays the same when it is repeated."
     category = "integration"
+    default_timeout = timedelta(seconds=75)  # the longest `timeout_s` fits
     example: ClassVar[dict[str, Any]] = {
         "url": "https://hooks.example.com/tradingflow",
         "signing_secret": {"$secret": "webhook"},
