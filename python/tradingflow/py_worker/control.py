@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy import text, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
 from tradingflow.db.models import Cycle
 from tradingflow.py_worker.runtime.conductor import Conductor
+from tradingflow.py_worker.runtime.connection import KeptConnection
 from tradingflow.py_worker.runtime.store import CycleStore
 
 log = get_logger(__name__)
@@ -29,6 +29,8 @@ CHANNEL = "flow_control"
 RETRY_S = 0.5
 # The listening connection is asked this often whether it still lives.
 PING_S = 5.0
+# A connection that is gone without a word would otherwise hold the question for a quarter of an hour.
+PING_TIMEOUT_S = 5.0
 
 _LOCK_CYCLES = text("""
 SELECT 1 FROM cycles WHERE flow_pk = :flow_pk AND cycle = ANY(:cycles) ORDER BY cycle FOR UPDATE
@@ -90,7 +92,7 @@ class ControlListener:
     """Keeps the cycles in this worker's memory in step with what control changed in the database."""
 
     def __init__(self, engine: AsyncEngine, store: CycleStore, conductor: Conductor) -> None:
-        self._engine = engine
+        self._listening = KeptConnection(engine.url, "py_worker control")
         self._store = store
         self._conductor = conductor
         self._changed: set[UUID] = set()
@@ -100,36 +102,32 @@ class ControlListener:
         """Listen until cancelled. Whatever was missed while the connection was down is caught up on."""
         while True:
             try:
-                async with self._engine.connect() as connection:
+                async with self._listening.use() as connection:
                     await self._listen(connection)
-            except (
-                SQLAlchemyError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-                DependencyUnavailable,
-            ) as error:
+            except DependencyUnavailable as error:
                 log.warning("control listener interrupted", error=error)
             await asyncio.sleep(RETRY_S)
 
-    async def _listen(self, connection: AsyncConnection) -> None:
-        raw = await connection.get_raw_connection()
-        driver: Any = raw.driver_connection
-        await driver.add_listener(CHANNEL, self._on_notify)
-        self._changed.update(live.key[0] for live, _ in self._conductor.running())
-        self._wake.set()
+    async def _listen(self, connection: asyncpg.Connection) -> None:
+        """Listening comes first: what changes while the rest is compared arrives as a notification."""
+        connection.add_termination_listener(self._on_lost)
+        await connection.add_listener(CHANNEL, self._on_notify)
+        self._changed |= self._conductor.flows()
         while True:
-            try:
-                async with asyncio.timeout(PING_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                await driver.fetchval("SELECT 1")
-            self._wake.clear()
             while self._changed:
                 await self._follow(self._changed.pop())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PING_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            if not self._changed:
+                await connection.fetchval("SELECT 1", timeout=PING_TIMEOUT_S)
 
     def _on_notify(self, _: object, __: int, ___: str, flow: object) -> None:
         self._changed.add(UUID(str(flow)))
+        self._wake.set()
+
+    def _on_lost(self, _: object) -> None:
         self._wake.set()
 
     async def _follow(self, flow_pk: UUID) -> None:

@@ -88,6 +88,10 @@ class Conductor:
     def knows(self, key: CycleKey) -> bool:
         return key in self._cycles or key in self._pending
 
+    def flows(self) -> set[UUID]:
+        """The flows of all cycles in memory, those that only hold and those still being loaded included."""
+        return {key[0] for key in (*self._cycles, *self._pending)}
+
     def live_of_flow(self, flow_pk: UUID) -> list[LiveCycle]:
         return [live for live in self._cycles.values() if live.key[0] == flow_pk]
 
