@@ -123,6 +123,20 @@ async def test_a_cycle_whose_messages_the_broker_lost_is_found_by_the_sweep(
         assert (await scene.ended())["c"] == {"value": 111.0}
 
 
+async def test_a_load_under_way_when_the_session_is_lost_revives_nothing(
+    scene: Scene, start_worker: StartWorker
+) -> None:
+    """The delivery that asked for it comes again, perhaps to another worker, and the cycle would run in both."""
+    key = (scene.flow_pk, 0)
+    async with start_worker() as app:
+        worker = app.state.parts.worker
+        (stored,) = await worker.store.load([key])
+        graph = await worker.loader.graph(scene.flow_pk, stored.version)
+        worker.conductor.forget()
+        worker.conductor.loaded(key, stored, graph)
+        assert not worker.conductor.knows(key)
+
+
 @pytest.fixture
 async def stores(engine: AsyncEngine) -> AsyncIterator[tuple[CycleStore, CycleStore]]:
     """Those of two workers."""

@@ -148,6 +148,32 @@ async def test_a_cycle_that_changes_while_it_is_loaded_is_loaded_again(
     assert told.empty()
 
 
+async def test_a_cycle_wanted_again_after_a_lost_session_is_told_as_it_is_then(
+    row: Row, store: CycleStore, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two, another worker went on with it."""
+    await row.put("running", None)
+    loader = CycleLoader(store, {})
+    graph_json = store.graph_json
+    told: asyncio.Queue[StoredCycle | None] = asyncio.Queue()
+
+    async def lost_meanwhile(flow_pk: UUID, version: int) -> Any:
+        monkeypatch.setattr(store, "graph_json", graph_json)
+        async with sessions.begin() as session:
+            session.add(NodeTask(flow_pk=flow_pk, cycle=0, node_id="n", status="completed"))
+        loader.reset()
+        loader.request(row.key)
+        return await graph_json(flow_pk, version)
+
+    monkeypatch.setattr(store, "graph_json", lost_meanwhile)
+    loader.request(row.key)
+    async with running(loader.run(lambda _, stored, __: told.put_nowait(stored))), asyncio.timeout(30):
+        stored = await told.get()
+    assert stored is not None
+    assert stored.outcomes["n"].status == "completed"
+    assert told.empty()
+
+
 @pytest.mark.parametrize("task", [None, "pending", "running"])
 @pytest.mark.parametrize("to", CYCLE_ENDINGS)
 async def test_a_cycle_does_not_end_before_its_node_tasks(

@@ -152,8 +152,10 @@ class Conductor:
             self._release_held(live, [delivery])
 
     def loaded(self, key: CycleKey, stored: StoredCycle | None, graph: Graph | None) -> None:
-        """A requested cycle came from the database; its waiting messages go on."""
-        waiting = self._pending.pop(key, [])
+        """A requested cycle came from the database; its waiting messages, if it has any still, go on."""
+        if key not in self._pending:
+            return
+        waiting = self._pending.pop(key)
         deliveries = [delivery for delivery, _ in waiting]
         if stored is None or stored.status != "running" or stored.flow_status == "paused":
             release_all(deliveries)

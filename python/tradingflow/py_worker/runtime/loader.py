@@ -43,7 +43,9 @@ class CycleLoader:
         self._wake.set()
 
     def reset(self) -> None:
+        """Nothing is wanted any more. Who wants again what is being read at this moment gets it as it is then."""
         self._wanted.clear()
+        self._outdated |= self._under_way
 
     async def run(self, loaded: Loaded) -> None:
         """Serve requests until cancelled."""
