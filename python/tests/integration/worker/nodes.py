@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from tradingflow.core.errors import Refused
 from tradingflow.py_worker.kit import NOT_TAKEN, Handle, Node, NodeContext, NodeInputs, NodeOutputs, NodeParams
+from tradingflow.py_worker.kit.node import NodeFailed
 
 
 class Value(NodeOutputs):
@@ -165,7 +166,35 @@ class Told(Node[NoParams, NodeInputs, Value]):
         return Value(value={"kind": ctx.trigger.kind, "payload": ctx.trigger.payload})
 
 
-_NODES = (Told(), Emit(), Add(), Gather(), Pass(), Split(), Fail(), Sleep(), Count(), Say())
+class OddParams(NodeParams):
+    where: str
+
+
+class Odd(Node[OddParams, MaybeValue, Value]):
+    """Leaves something PostgreSQL cannot hold where its parameter says."""
+
+    type, title, description, category = "odd", "Odd", "Leaves odd things.", "test"
+    default_timeout = timedelta(seconds=60)
+
+    async def run(self, ctx: NodeContext, params: OddParams, inputs: MaybeValue) -> Value:
+        odd = "half a pair \ud800 and NUL \x00"
+        if params.where == "log":
+            ctx.log.info(odd, what=odd)
+        elif params.where == "failure":
+            raise NodeFailed("odd", odd)
+        elif params.where == "question":
+            await ctx.datasets.write("t", [{"a": odd}], append=True, write_key="k")
+        elif params.where == "key":
+            await ctx.state.set("k" * 9_000, 1)
+        elif params.where == "deep":
+            value: list[Any] = []
+            for _ in range(100_000):
+                value = [value]
+            await ctx.state.set("deep", value)
+        return Value(value=1)
+
+
+_NODES = (Told(), Emit(), Add(), Gather(), Pass(), Split(), Fail(), Sleep(), Count(), Say(), Odd())
 TEST_TYPES = {node.type: node for node in _NODES}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fastapi import FastAPI
 
 from tests.integration.worker.conftest import Client, tasks_by_node, until
@@ -89,6 +90,26 @@ async def test_a_node_that_breaks_is_a_failed_task_not_a_dead_worker(client: Cli
     await client.execute("defect", [node("bad", "fail", {"defect": True})], [])
     tasks = tasks_by_node(await client.cycle_end("defect"))
     assert tasks["bad"]["error"]["error"] == "node_defect"
+
+
+@pytest.mark.parametrize(
+    ("where", "ending", "code"),
+    [
+        ("log", "completed", None),
+        ("failure", "failed", "odd"),
+        ("question", "failed", "invalid_row"),
+        ("key", "failed", "invalid_state_key"),
+        ("deep", "failed", "node_defect"),
+    ],
+)
+async def test_what_cannot_be_stored_ends_its_node_and_holds_nobody_up(
+    client: Client, stranger: Client, where: str, ending: str, code: str | None
+) -> None:
+    await client.execute("odd", [node("a", "odd", {"where": where})], [])
+    task = tasks_by_node(await client.cycle_end("odd"))["a"]
+    assert (task["status"], (task["error"] or {}).get("error")) == (ending, code)
+    await stranger.execute("even", [node("a", "emit")], [])
+    assert (await stranger.cycle_end("even"))["status"] == "completed"
 
 
 async def test_a_retry_keeps_the_idempotency_key_and_the_attempt_is_told(client: Client) -> None:

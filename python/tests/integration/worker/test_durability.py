@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.integration.worker.conftest import StartWorker, until
 from tests.integration.worker.nodes import edge, node
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.ids import cycle_partition
+from tradingflow.core.tasks import running
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, Flow, FlowVersion, NodeTask, Schedule
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.messages import CycleStarted, Message, Signals, encode
 from tradingflow.messaging.topology import CYCLES, partition_queue
 from tradingflow.py_worker.engine.cycle import Outcome
-from tradingflow.py_worker.runtime.records import CycleRecord, TaskRecord
+from tradingflow.py_worker.runtime.committer import NOT_STORABLE, Committer
+from tradingflow.py_worker.runtime.connection import StatementRefused
+from tradingflow.py_worker.runtime.records import CycleRecord, LogLine, TaskRecord
 from tradingflow.py_worker.runtime.store import CycleStore
 
 CHAIN = {
@@ -187,7 +192,64 @@ async def test_nothing_is_stored_for_a_cycle_that_was_stopped(
     assert await stores[0].commit([record(scene, "a", 1)]) == [False]
 
 
-def record(scene: Scene, node_id: str, value: int) -> TaskRecord:
+async def test_a_record_that_can_never_be_stored_fails_its_own_task_and_no_other(
+    scene: Scene, sessions: SessionFactory, stores: tuple[CycleStore, CycleStore]
+) -> None:
+    """What its cycle's memory added after it is void: it rests on an ending that is not the stored one."""
+    async with sessions.begin() as session:
+        now = datetime.now(UTC)
+        session.add(Cycle(flow_pk=scene.flow_pk, cycle=1, version=1, fire_time=now, trigger="manual", status="running"))
+    applied: dict[str, bool] = {}
+    before, culprit, after = record(scene, "a", 1), record(scene, "b", 1), record(scene, "c", 1)
+    other = record(scene, "a", 1, cycle=1)
+    end = CycleRecord(culprit.key, "completed", 3, lambda was: applied.update(end=was))
+    culprit.logs = [LogLine("INFO", "node", "half a pair \ud800", now)]
+    committer = Committer(stores[0])
+    for name, each in (("before", before), ("culprit", culprit), ("after", after), ("other", other)):
+        each.settle = partial(lambda name, was: applied.update({name: was}), name)
+        committer.add(each)
+    committer.add(end)
+    async with running(committer.run()), asyncio.timeout(30):
+        await committer.drained()
+    assert applied == {"before": True, "culprit": False, "after": False, "other": True, "end": False}
+    found = {cycle.key[1]: cycle for cycle in await stores[0].load([culprit.key, other.key])}
+    assert {name: task.status for name, task in found[0].outcomes.items()} == {"a": "completed", "b": "failed"}
+    assert (found[0].outcomes["b"].error or {})["error"] == NOT_STORABLE
+    assert found[1].outcomes["a"].status == "completed"
+    assert found[0].status == "running"
+
+
+async def test_a_database_that_takes_no_ending_at_all_is_waited_for(
+    scene: Scene, stores: tuple[CycleStore, CycleStore], sessions: SessionFactory
+) -> None:
+    """Then the refusal is no fault of the record."""
+    async with sessions.begin() as session:
+        await session.execute(text("ALTER TABLE node_tasks RENAME TO elsewhere"))
+    store, waiting = stores[0], record(scene, "a", 1)
+    commit = store.commit
+    refused: list[Any] = []
+
+    async def back_after_two(records: Any) -> list[bool]:
+        """The table is back once the record and what could be said in its place were refused."""
+        try:
+            return await commit(records)
+        except StatementRefused:
+            refused.append(records)
+            if len(refused) == 2:
+                async with sessions.begin() as session:
+                    await session.execute(text("ALTER TABLE elsewhere RENAME TO node_tasks"))
+            raise
+
+    store.commit = back_after_two  # type: ignore[method-assign]
+    committer = Committer(store)
+    committer.add(waiting)
+    async with running(committer.run()), asyncio.timeout(30):
+        await committer.drained()
+    (stored,) = await store.load([waiting.key])
+    assert stored.outcomes["a"].status == "completed"
+
+
+def record(scene: Scene, node_id: str, value: int, cycle: int = 0) -> TaskRecord:
     now = datetime.now(UTC)
     outcome = Outcome("completed", {"value": value}, None, 1, now, now)
-    return TaskRecord((scene.flow_pk, 0), node_id, outcome, f'{{"value": {value}}}', lambda _: None)
+    return TaskRecord((scene.flow_pk, cycle), node_id, outcome, f'{{"value": {value}}}', lambda _: None)

@@ -27,7 +27,7 @@ class NodeLogger(Protocol):
 
 
 class NodeState(Protocol):
-    """What a node remembers from cycle to cycle, per (flow, node). Values are JSON.
+    """What a node remembers from cycle to cycle, per (flow, node). Values are JSON, keys short texts.
 
     A node may run twice in one cycle (after a crash): write so that the second run changes nothing.
     """

@@ -10,10 +10,15 @@ import asyncpg
 from sqlalchemy import URL
 
 from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.db.failures import passing_failure
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+class StatementRefused(DependencyUnavailable):
+    """PostgreSQL is there and says no: the same statement would fare no better another time."""
 
 
 class KeptConnection:
@@ -27,14 +32,18 @@ class KeptConnection:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[asyncpg.Connection]:
-        """The live connection. Raises DependencyUnavailable for whatever PostgreSQL says no to; then it is dropped."""
+        """The live connection, dropped after any failure.
+
+        Raises StatementRefused for what PostgreSQL will never take, DependencyUnavailable for what passes.
+        """
         async with self._turn:
             try:
                 yield await self._open()
             except FAILURES as error:
                 await self._drop()
-                what = type(error).__name__
-                raise DependencyUnavailable("database_unavailable", f"PostgreSQL failed: {what}") from error
+                does_pass = isinstance(error, OSError) or passing_failure(error) is not None
+                failure = DependencyUnavailable if does_pass else StatementRefused
+                raise failure("database_unavailable", f"PostgreSQL failed: {type(error).__name__}") from error
             except asyncio.CancelledError:
                 await self._drop()
                 raise

@@ -8,8 +8,10 @@ from typing import Any, Protocol, TypeVar, cast
 from uuid import UUID
 
 from tradingflow.core.clock import Clock
+from tradingflow.core.errors import InvalidInput
 from tradingflow.core.ids import node_task_id
 from tradingflow.core.logging import redact
+from tradingflow.db.storable import storable_text
 from tradingflow.py_worker.kit import (
     Approvals,
     CandleSource,
@@ -34,6 +36,8 @@ from tradingflow.py_worker.runtime.records import LogLine
 # A chatty node must not fill the database: what is over is counted, not stored.
 MAX_LOG_LINES = 200
 MAX_LOG_CHARS = 4_000
+# An index of PostgreSQL holds a row of 2,704 bytes.
+MAX_STATE_KEY_BYTES = 1_000
 
 ReadState = Callable[[str], Awaitable[Json]]
 Barrier = Callable[[], Awaitable[None]]
@@ -121,7 +125,7 @@ class CollectedLog:
             self._left_out += 1
             return
         told = " ".join([message, *(f"{key}={value}" for key, value in redact(details).items())])
-        text = told.replace("\x00", "")[:MAX_LOG_CHARS]
+        text = storable_text(told[:MAX_LOG_CHARS])
         self._lines.append(LogLine(level, self._source, text, self._clock.now()))
 
     def lines(self) -> list[LogLine]:
@@ -142,9 +146,11 @@ class BufferedState:
         self.writes: dict[str, Json] = {}
 
     async def get(self, key: str) -> Json:
+        _require_storable_key(key)
         return self.writes[key] if key in self.writes else await self._read(key)
 
     async def set(self, key: str, value: Json) -> None:
+        _require_storable_key(key)
         self.writes[key] = value
 
     async def compare_and_set(self, key: str, expected: Json, value: Json) -> bool:
@@ -152,6 +158,12 @@ class BufferedState:
             return False
         self.writes[key] = value
         return True
+
+
+def _require_storable_key(key: str) -> None:
+    if storable_text(key) != key or len(key.encode()) > MAX_STATE_KEY_BYTES:
+        what = f"a key of a node's state has at most {MAX_STATE_KEY_BYTES} bytes as UTF-8, and no NUL"
+        raise InvalidInput("invalid_state_key", what)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from tradingflow.core.errors import TradingFlowError
+from tradingflow.db.storable import storable_json, storable_text
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.runtime.records import JournalText
 
@@ -48,7 +49,7 @@ class Journal:
         if not self._entries:
             return None
         encoded = _encode([self._masked(entry) for entry in self._entries])
-        if len(encoded) > MAX_JOURNAL_BYTES or b"\\u0000" in encoded:
+        if len(encoded) > MAX_JOURNAL_BYTES:
             return JournalText("[]", is_cut=True)
         return JournalText(encoded.decode(), is_cut=False)
 
@@ -60,7 +61,7 @@ class Journal:
         if isinstance(value, str):
             for secret, mark in self._secrets.items():
                 value = value.replace(secret, mark)
-            return value
+            return storable_text(value)
         if isinstance(value, dict):
             return {self._masked(key): self._masked(held) for key, held in value.items()}
         if isinstance(value, list):
@@ -93,7 +94,7 @@ def answer_of(result: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    return to_jsonable_python(value, bytes_mode="base64", by_alias=True)
+    return storable_json(to_jsonable_python(value, bytes_mode="base64", by_alias=True))
 
 
 def _body(body: bytes) -> dict[str, str | bytes]:

@@ -12,6 +12,7 @@ import msgspec
 
 from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.db.storable import storable_text
 from tradingflow.py_worker.engine.cycle import Outcome, inputs_of
 from tradingflow.py_worker.engine.graph import GraphNode
 from tradingflow.py_worker.engine.spec import ERROR_HANDLE
@@ -88,15 +89,23 @@ class NodeRunner:
     async def run(self, live: LiveCycle, index: int, started_at: datetime) -> Ended:
         """The ending of a node task. Raises only CancelledError: whatever a node does is an outcome."""
         node = live.graph.nodes[index]
-        arrivals = live.state.arrivals(index)
+        try:
+            return await self._run(live, node, started_at)
+        except Exception as error:  # the engine's edge: without an ending the node would seem to run for ever
+            log.exception("ending of a node not kept", node_type=node.type, flow_id=live.flow_id, node_id=node.id)
+            broken = NodeFailure("node_defect", f"what the node left could not be kept: {type(error).__name__}")
+            return self._failed(node, broken, 1, started_at, self._recorder(live, node, self._log()))
+
+    async def _run(self, live: LiveCycle, node: GraphNode, started_at: datetime) -> Ended:
+        arrivals = live.state.arrivals(node.index)
         inputs = inputs_of(node, arrivals)
         incoming = [
             Incoming(live.graph.nodes[a.source].id, a.source_handle, a.target_handle, a.value) for a in arrivals
         ]
-        told = CollectedLog(self._around.clock, "node")
+        told = self._log()
         attempt = 1
         while True:
-            recorder = RunRecorder(told, BufferedState(lambda key: self._read_state(live, node, key)), Journal())
+            recorder = self._recorder(live, node, told)
             try:
                 outputs = await self._attempt(live, node, inputs, incoming, recorder)
                 return self._completed(outputs, attempt, started_at, recorder)
@@ -106,6 +115,12 @@ class NodeRunner:
                     return self._failed(node, failure, attempt, started_at, recorder)
             await asyncio.sleep(node.policy.retry.pause_s(attempt))
             attempt += 1
+
+    def _log(self) -> CollectedLog:
+        return CollectedLog(self._around.clock, "node")
+
+    def _recorder(self, live: LiveCycle, node: GraphNode, told: CollectedLog) -> RunRecorder:
+        return RunRecorder(told, BufferedState(lambda key: self._read_state(live, node, key)), Journal())
 
     async def _attempt(
         self,
@@ -128,7 +143,8 @@ class NodeRunner:
     def _failed(
         self, node: GraphNode, failure: NodeFailure, attempt: int, started_at: datetime, recorder: RunRecorder
     ) -> Ended:
-        error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")[:MAX_DETAIL_CHARS]}
+        detail = storable_text(failure.detail)[:MAX_DETAIL_CHARS]
+        error = {"error": storable_text(failure.code), "detail": detail}
         outputs: dict[str, Any] = {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}
         outcome = Outcome("failed", outputs, error, attempt, started_at, self._around.clock.now())
         return Ended(outcome, _encode(outputs), recorder.log.lines(), journal=recorder.journal.text())
