@@ -25,6 +25,8 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 # A cron may have nothing to say for years (29 February); one that says nothing for longer never will.
 CRON_FIELDS = 5
+# The one way in which `Once` is stored, however it was written: a query has to tell it.
+ONCE = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ def parse_interval(value: Any) -> Interval:
     if (simple := _COUNT.fullmatch(text)) is not None:
         return _every(float(simple[1]) * _UNITS[simple[2] or "s"])
     return _cron(text)
+
+
+def interval_text(value: float | str) -> str:
+    """What is stored of an interval. Raises as `parse_interval`."""
+    return ONCE if isinstance(parse_interval(value), Once) else str(value)
 
 
 def _every(seconds: float) -> Interval:

@@ -16,7 +16,7 @@ from tradingflow.core.errors import Conflict
 from tradingflow.db.models import Cycle, Flow, FlowVersion, Schedule
 from tradingflow.py_worker.control import tell_workers, terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import announce
-from tradingflow.py_worker.engine.interval import Cron, parse_interval
+from tradingflow.py_worker.engine.interval import Cron, interval_text, parse_interval
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowRequest
 from tradingflow.py_worker.flows.triggers import judge_trigger
@@ -41,7 +41,7 @@ class FlowService:
     async def revise(self, request: FlowRequest) -> tuple[Flow, Schedule]:
         """Store what the request says without changing whether the flow runs."""
         trigger = judge_trigger(request.cycle_interval, request.trigger)
-        flow = await self._create_or_lock(request.flow_id, request.mode, interval_text(request), trigger)
+        flow = await self._create_or_lock(request.flow_id, request.mode, _interval_of(request), trigger)
         schedule = await store.get_schedule(self.session, flow, lock=True)
         await self._revise(flow, request.flow_json)
         flow.mode = request.mode
@@ -55,7 +55,7 @@ class FlowService:
     async def _revise_schedule(self, flow: Flow, schedule: Schedule, request: FlowRequest) -> None:
         """What runs follows the new interval from now on; what does not is left to `start`. Events of the trigger
         before start nothing any more."""
-        interval = interval_text(request)
+        interval = _interval_of(request)
         trigger = judge_trigger(request.cycle_interval, request.trigger)
         if trigger != schedule.trigger:
             await skip_pending(self.session, flow.id, TRIGGER_CHANGED)
@@ -172,5 +172,5 @@ class FlowService:
         return version
 
 
-def interval_text(request: FlowRequest) -> str | None:
-    return None if request.cycle_interval is None else str(request.cycle_interval)
+def _interval_of(request: FlowRequest) -> str | None:
+    return None if request.cycle_interval is None else interval_text(request.cycle_interval)
