@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,6 +20,8 @@ CONNECT_TIMEOUT_S = 10.0
 CONFIRM_TIMEOUT_S = 10.0
 # A broker that is back must not wait long for us: cycles have to go on within 10 s.
 RECONNECT_INTERVAL_S = 1.0
+# What a call raises when the broker is away, goes away meanwhile, or refuses.
+LOST = (OSError, AMQPError, TimeoutError, RuntimeError)
 
 Part = TypeVar("Part")
 
@@ -92,8 +95,9 @@ class Broker:
             headers=dict(headers or {}),
         )
         try:
-            target = await _entered(self._publishing).get_exchange(exchange, ensure=False)
-            confirmed = await target.publish(message, routing_key, mandatory=mandatory, timeout=CONFIRM_TIMEOUT_S)
+            with stuck_is_lost():
+                target = await _entered(self._publishing).get_exchange(exchange, ensure=False)
+                confirmed = await target.publish(message, routing_key, mandatory=mandatory, timeout=CONFIRM_TIMEOUT_S)
         except (OSError, AMQPError, DeliveryError, TimeoutError, RuntimeError) as error:
             raise DependencyUnavailable(
                 "publish_failed", f"RabbitMQ did not confirm a message to {exchange}"
@@ -108,6 +112,19 @@ class Broker:
                 group.create_task(self.publish(exchange, routing_key, body, message_id=message_id, mandatory=mandatory))
 
 
+@contextmanager
+def stuck_is_lost() -> Iterator[None]:
+    """aiormq cancels what is under way on a connection that has been silent for too long. To us that is a lost
+    connection: a task nobody cancelled must neither end as if somebody had, nor be taken for one that succeeded."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionResetError("RabbitMQ was silent for too long") from error
+
+
 async def to_its_end(call: Coroutine[Any, Any, Part]) -> Part:
     """Await a call to the broker; when cancelled, let it end before the cancellation goes on.
 
@@ -115,7 +132,8 @@ async def to_its_end(call: Coroutine[Any, Any, Part]) -> Part:
     """
     task = asyncio.ensure_future(call)
     try:
-        return await asyncio.shield(task)
+        with stuck_is_lost():
+            return await asyncio.shield(task)
     except asyncio.CancelledError:
         done, _ = await asyncio.wait([task], timeout=CONFIRM_TIMEOUT_S)
         for ended in done:

@@ -13,12 +13,12 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import AMQPError
 from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.abc import DeliveredMessage
 
 from tradingflow.core.logging import get_logger
 from tradingflow.core.tasks import end_all
+from tradingflow.messaging.broker import LOST, stuck_is_lost, to_its_end
 from tradingflow.messaging.topology import declare_topology, partition_queue
 
 log = get_logger(__name__)
@@ -64,6 +64,12 @@ class Session:
         self.consumer_tags: dict[int, str] = {}
         self.lost = asyncio.Event()
 
+    def end(self) -> None:
+        """Lost: nobody waits for anything of it any more."""
+        self.lost.set()
+        for quiet in self._quiet:
+            quiet.set()
+
     def hand_out(self, partition: int) -> None:
         self.handed_out[partition] += 1
         self._quiet[partition].clear()
@@ -76,7 +82,7 @@ class Session:
         self._wake.set()
 
     async def quiet(self, partition: int) -> None:
-        """Until everything handed out of a partition has been released."""
+        """Until everything handed out of a partition has been released, or the session is lost."""
         if self.handed_out[partition]:
             await self._quiet[partition].wait()
 
@@ -151,7 +157,8 @@ class PartitionConsumer:
     async def stand_back(self, partition: int, patience_s: float) -> bool:
         """Give a partition to the next in line and queue up behind it, once nothing of it is under way here.
 
-        False when something was still under way after `patience_s`: then everything is as it was.
+        False when something was still under way after `patience_s`: then everything is as it was. False, too, when
+        the session is lost: everything begins anew.
         """
         session = self._session
         if session is None or partition not in session.consumer_tags:
@@ -159,9 +166,17 @@ class PartitionConsumer:
         if not await self._hold(session, partition, patience_s):
             return False
         self._on_left(partition)
+        try:
+            await to_its_end(self._queue_up_again(session, partition))
+        except LOST as error:
+            log.warning("broker lost while a partition was given away", partition=partition, error=error)
+            session.end()
+            return False
+        return True
+
+    async def _queue_up_again(self, session: Session, partition: int) -> None:
         await session.give_away(partition)
         await self._subscribe(session, partition)
-        return True
 
     async def drain(self, patience_s: float) -> bool:
         """Take nothing new and wait until everything under way has ended; says whether it has."""
@@ -170,29 +185,34 @@ class PartitionConsumer:
             return True
         partitions = range(self._partitions)
         done = await asyncio.gather(*(self._hold(session, p, patience_s, resume=False) for p in partitions))
-        with suppress(OSError, AMQPError, RuntimeError):
+        with suppress(*LOST):
             await session.flush()
         return all(done)
 
     async def _hold(self, session: Session, partition: int, patience_s: float, *, resume: bool = True) -> bool:
         session.held.setdefault(partition, [])
+        quiet = True
         try:
             async with asyncio.timeout(patience_s):
                 await session.quiet(partition)
         except TimeoutError:
-            for message in session.held.pop(partition, []) if resume else ():
-                self._hand_out(session, partition, message)
+            quiet = False
+        if session.lost.is_set():  # what is held comes again in the next session
             return False
-        return True
+        if not quiet and resume:
+            for message in session.held.pop(partition):
+                self._hand_out(session, partition, message)
+        return quiet
 
     async def run(self) -> None:
         """Consume until cancelled; a broker that is away is waited for."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                await self._one_session()
+                with stuck_is_lost():
+                    await self._one_session()
                 pause_s = FIRST_PAUSE_S
-            except (OSError, AMQPError, TimeoutError, RuntimeError) as error:
+            except LOST as error:
                 log.warning("partition consumer interrupted", error=error)
             finally:
                 self._session = None
@@ -216,7 +236,7 @@ class PartitionConsumer:
         session = Session(await channel.get_underlay_channel(), self._partitions)
 
         def lost(*_: Any) -> None:
-            session.lost.set()
+            session.end()
 
         connection.close_callbacks.add(lost)
         channel.close_callbacks.add(lost)
@@ -229,6 +249,7 @@ class PartitionConsumer:
         try:
             await asyncio.wait((acknowledging, losing), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            session.end()
             await end_all([acknowledging, losing])
 
     async def _subscribe(self, session: Session, partition: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractIncomingMessage
 
+from tests.integration.messaging.gate import Gate
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.topology import CYCLES, CYCLES_DEAD, DELIVERY_TRIES, SIGNALS, partition_queue
@@ -55,6 +56,21 @@ async def test_a_poison_message_ends_among_the_dead_letters_after_its_tries(brok
         dead = await dead_letters.get()
     assert dead.message_id == "bad"
     assert arrived.empty()
+
+
+async def test_what_a_silent_connection_never_confirmed_is_no_success(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingflow.messaging.broker.CONFIRM_TIMEOUT_S", 60.0)
+    async with (
+        Gate(rabbitmq_url).serving() as gate,
+        Broker(gate.url + "?heartbeat=1", name="test", partitions=2) as broker,
+    ):
+        gate.block()
+        with pytest.raises(ExceptionGroup) as caught:
+            await broker.publish_all([(CYCLES, partition_queue(0), "m1", b"{}")])
+        gate.cut()
+    assert caught.group_contains(DependencyUnavailable)
 
 
 async def test_a_broker_that_is_away_says_so() -> None:
