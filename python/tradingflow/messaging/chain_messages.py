@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tradingflow.messaging.messages import Message
+from tradingflow.messaging.messages import Message, decode_strictly
 
 
 class ChainEvent(Message, frozen=True, tag="chain_event"):
@@ -57,5 +57,5 @@ _decoder: msgspec.json.Decoder[ChainMessage] = msgspec.json.Decoder(ChainEvent |
 
 
 def decode_chain_message(body: bytes) -> ChainMessage:
-    """Raises msgspec.ValidationError or DecodeError for anything that is not a message of the Monitor."""
-    return _decoder.decode(body)
+    """Raises as `decode_strictly`."""
+    return decode_strictly(_decoder, body)

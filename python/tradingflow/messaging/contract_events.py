@@ -11,18 +11,16 @@ from dataclasses import dataclass
 
 import msgspec
 from aio_pika.abc import AbstractIncomingMessage
-from aio_pika.exceptions import AMQPError
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
-from tradingflow.messaging.broker import Broker, to_its_end
+from tradingflow.messaging.broker import LOST, Broker, stuck_is_lost, to_its_end
 from tradingflow.messaging.chain_messages import ChainMessage, decode_chain_message
+from tradingflow.messaging.consuming import consume_in_order
 from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, FLOW_TRIGGERS
 
 log = get_logger(__name__)
 
-PREFETCH = 100
-RETRY_S = 1.0
 REBIND_PERIOD_S = 60.0
 
 
@@ -54,12 +52,13 @@ async def bind_contract_events(broker: Broker, wanted: Iterable[ContractEvents])
     Raises DependencyUnavailable when the broker is away.
     """
     try:
-        channel = await broker.channel(prefetch=PREFETCH)
-        queue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
-        for events in wanted:
-            await queue.bind(events.exchange, events.routing_key)
-        await channel.close()
-    except (OSError, AMQPError, TimeoutError, RuntimeError) as error:
+        with stuck_is_lost():
+            channel = await broker.channel(prefetch=1)
+            queue = await channel.get_queue(FLOW_TRIGGERS, ensure=False)
+            for events in wanted:
+                await queue.bind(events.exchange, events.routing_key)
+            await channel.close()
+    except LOST as error:
         raise DependencyUnavailable("rabbitmq_unavailable", "the contract's events cannot be subscribed to") from error
 
 
@@ -75,27 +74,15 @@ async def keep_bound(broker: Broker, all_wanted: Callable[[], Awaitable[Collecti
 
 
 async def consume_contract_events(broker: Broker, handle: Handle) -> None:
-    """Hand every event to `handle` until cancelled, in order; each is acknowledged once handled."""
+    """Hand every event to `handle` until cancelled, as `consume_in_order` does: a reorg's word that an event is
+    taken back never overtakes the event."""
 
     async def receive(message: AbstractIncomingMessage) -> None:
         try:
             decoded = decode_chain_message(message.body)
         except msgspec.MsgspecError as error:
             log.warning("not a chain message; dropped", message_id=message.message_id, error=error)
-            await message.ack()
             return
-        while True:
-            try:
-                await handle(decoded, message.exchange == CHAIN_EVENTS_FINAL)
-                break
-            except DependencyUnavailable as error:
-                log.warning("contract event is handled again", message_id=message.message_id, error=error)
-                await asyncio.sleep(RETRY_S)
-        await message.ack()
+        await handle(decoded, message.exchange == CHAIN_EVENTS_FINAL)
 
-    async def begin() -> None:
-        channel = await broker.channel(prefetch=PREFETCH)
-        await (await channel.get_queue(FLOW_TRIGGERS, ensure=False)).consume(receive)
-
-    await to_its_end(begin())
-    await asyncio.Event().wait()
+    await consume_in_order(broker, FLOW_TRIGGERS, receive)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,16 +9,11 @@ from typing import Any
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from tradingflow.core.errors import DependencyUnavailable
-from tradingflow.core.logging import get_logger
-from tradingflow.messaging.broker import Broker, to_its_end
+from tradingflow.messaging.broker import Broker
+from tradingflow.messaging.consuming import consume_in_order
 from tradingflow.messaging.topology import CYCLES_DEAD
 
-log = get_logger(__name__)
-
 REASON_HEADER = "x-reason"
-PREFETCH = 50
-RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,24 +30,12 @@ Keep = Callable[[BuriedMessage], Awaitable[None]]
 
 
 async def consume_dead_letters(broker: Broker, keep: Keep) -> None:
-    """Hand every dead letter to `keep` until cancelled; it is acknowledged once kept."""
+    """Hand every dead letter to `keep` until cancelled, as `consume_in_order` does."""
 
     async def receive(message: AbstractIncomingMessage) -> None:
-        while True:
-            try:
-                await keep(_buried(message))
-                break
-            except DependencyUnavailable as error:
-                log.warning("dead letter is not kept yet", error=error)
-                await asyncio.sleep(RETRY_S)
-        await message.ack()
+        await keep(_buried(message))
 
-    async def begin() -> None:
-        channel = await broker.channel(prefetch=PREFETCH)
-        await (await channel.get_queue(CYCLES_DEAD, ensure=False)).consume(receive)
-
-    await to_its_end(begin())
-    await asyncio.Event().wait()
+    await consume_in_order(broker, CYCLES_DEAD, receive)
 
 
 def _buried(message: AbstractIncomingMessage) -> BuriedMessage:

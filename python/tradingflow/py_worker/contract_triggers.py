@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.failures import passing_failure
 from tradingflow.db.models import Flow, MonitoredContract, Schedule
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainMessage
@@ -76,7 +77,9 @@ class ContractTriggers:
                 else:
                     await take_back(session, message.event_id, flows, "a reorg took the event back")
         except (SQLAlchemyError, OSError) as error:
-            raise DependencyUnavailable("database_unavailable", "the event was not recorded") from error
+            if (passing := passing_failure(error)) is not None:
+                raise passing from error
+            raise
         self._scheduler.wake()
 
 

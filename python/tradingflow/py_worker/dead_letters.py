@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.core.errors import Conflict, DependencyUnavailable, NotFound
+from tradingflow.core.errors import Conflict, NotFound
 from tradingflow.core.ids import cycle_partition
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.failures import passing_failure
 from tradingflow.db.models.flow import DeadLetter, Flow
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.dead_letters import BuriedMessage
@@ -45,7 +46,9 @@ class DeadLetterKeeper:
             async with self._sessions.begin() as session:
                 await session.execute(insert(DeadLetter).values(values).on_conflict_do_nothing())
         except (SQLAlchemyError, OSError) as error:
-            raise DependencyUnavailable("database_unavailable", "the dead letter was not stored") from error
+            if (passing := passing_failure(error)) is not None:
+                raise passing from error
+            raise
 
 
 async def list_dead_letters(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[DeadLetter]:
