@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from eth_abi.abi import decode as abi_decode
+from eth_abi.decoding import ContextFramesBytesIO
 from eth_abi.exceptions import DecodingError, ParseError
 from eth_abi.grammar import parse as parse_type
+from eth_abi.registry import registry as abi_types
 
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import address_from_bytes, keccak
@@ -28,9 +29,10 @@ from tradingflow.core.evm import address_from_bytes, keccak
 WORD = 32
 # JSON numbers are exact up to 53 bits in every reader; the widest Solidity integer below that has 48.
 WIDEST_NUMBER_BITS = 48
-# Overlapping pointers let n bytes of nested arrays stand for (n / 32)^2 values.
-MAX_NESTED_ARRAY_BYTES = 16_384
 MAX_ARRAY_NESTING = 2
+# What pointers lead to may be larger than the data by this much: pointers that share their target let a short log
+# stand for many values.
+MAX_OVERLAP_BYTES = 4_096
 
 Args = dict[str, Any]
 Reader = Callable[[bytes, int], Any]
@@ -135,20 +137,32 @@ class EventDecoder:
         return args if self._names_in_order else {name: args[name] for name in self._order}
 
 
+class _MeteredData(ContextFramesBytesIO):
+    """Event data that pointers may lead into for so long as they do not share what they point at."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)  # type: ignore[no-untyped-call]
+        self._left = len(data) + MAX_OVERLAP_BYTES
+
+    def pop_frame(self) -> None:
+        """Leave what a pointer led to. Raises Undecodable when all they led to is larger than the data."""
+        self._left -= self.tell() - self._total_offset
+        if self._left < 0:
+            raise Undecodable("its pointers overlap: the arguments are larger than the data")
+        super().pop_frame()  # type: ignore[no-untyped-call]
+
+
 class _DynamicData:
     """The not indexed arguments of an event that has strings, bytes, arrays or structs among them."""
 
     def __init__(self, plain: Sequence[tuple[str, Param]]) -> None:
         self._names = [name for name, _ in plain]
-        self._types = [param.canonical_type for _, param in plain]
+        self._decoder = abi_types.get_tuple_decoder(*(param.canonical_type for _, param in plain))
         self._converters = [_converter(param) for _, param in plain]
-        self._nesting = max(type_.count("[]") for type_ in self._types)
 
     def decode(self, data: bytes) -> Args:
-        if self._nesting > 1 and len(data) > MAX_NESTED_ARRAY_BYTES:
-            raise Undecodable(f"nested arrays are decoded from at most {MAX_NESTED_ARRAY_BYTES} bytes")
         try:
-            values = abi_decode(self._types, data)
+            values = self._decoder(_MeteredData(data))
         except (DecodingError, OverflowError, UnicodeDecodeError) as error:
             raise Undecodable(f"malformed data: {type(error).__name__}") from error
         return {

@@ -18,6 +18,8 @@ from tradingflow.monitor.contracts import Contract
 HEX_WORD = 66
 WORD = 32
 MOST_TOPICS = 4
+# Of the arguments as JSON, which pages and messages hold whole. No ordinary event comes near.
+MAX_ARGS_BYTES = 1_000_000
 
 
 class EventRow(NamedTuple):
@@ -47,10 +49,11 @@ class Block(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the ABI made of a log: name and arguments, or the reason why not."""
+    """What the ABI made of a log: name and arguments (`args_json` is the same as text), or the reason why not."""
 
     name: str | None
     args: dict[str, Any] | None
+    args_json: bytes | None
     reason: str | None
 
 
@@ -66,9 +69,12 @@ def decode_log(
             name, args = registry.decode(candidate, topics, data)
         except Undecodable as error:
             reason = reason or error.reason
-        else:
-            return Decoded(name, args, None)
-    return Decoded(None, None, reason)
+            continue
+        args_json = orjson.dumps(args)
+        if len(args_json) <= MAX_ARGS_BYTES:
+            return Decoded(name, args, args_json, None)
+        reason = reason or f"its arguments take more than {MAX_ARGS_BYTES} bytes as JSON"
+    return Decoded(None, None, None, reason)
 
 
 def block_of(header: Header) -> Block:
@@ -95,7 +101,7 @@ def event_row(
         contract.address_bytes,
         contract.kind,
         decoded.name,
-        None if decoded.args is None else orjson.dumps(decoded.args),
+        decoded.args_json,
         decoded.reason,
         topics,
         data,

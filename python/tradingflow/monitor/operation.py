@@ -137,7 +137,7 @@ class Operation:
         self, connection: AsyncConnection, row: Row[Any], proxies: Proxies, discovery: Discovery, next_final_block: int
     ) -> bool:
         implementation_kind = proxies.kind(row.address, *_position(row))
-        name, args, reason = decode_log(self._registry, row.kind, row.topics, row.data, implementation_kind)
+        name, args, _, reason = decode_log(self._registry, row.kind, row.topics, row.data, implementation_kind)
         key = (
             ContractEvent.chain_id == row.chain_id,
             ContractEvent.block_number == row.block_number,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from asyncpg import DataError, ProgramLimitExceededError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -191,7 +192,7 @@ class ChainStore:
         async with self._engine.begin() as connection:
             await self._move_cursor(connection, batch.first_block, batch.next_block)
             await self._copy_blocks(connection, batch)
-            await self._copy_events(connection, batch)
+            await self._copy_events(connection, batch.events)
             await self._insert_contracts(connection, batch.discovered)
             await insert_implementations(connection, self._chain_id, batch.upgrades)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
@@ -217,16 +218,26 @@ class ChainStore:
             driver = await _driver(connection)
             await driver.copy_records_to_table(ChainBlock.__tablename__, records=batch.blocks, columns=BLOCK_COLUMNS)
 
-    async def _copy_events(self, connection: AsyncConnection, batch: Batch) -> None:
+    async def _copy_events(self, connection: AsyncConnection, events: Sequence[EventRow]) -> None:
+        """Store these; one whose arguments PostgreSQL refuses is stored raw with the reason, and stops no other."""
+
         async def source() -> AsyncIterator[bytes]:
-            for piece in binary_copy(batch.events):
+            for piece in binary_copy(events):
                 yield piece
 
-        if batch.events:
-            driver = await _driver(connection)
-            await driver.copy_to_table(
-                ContractEvent.__tablename__, source=source(), columns=EventRow._fields, format="binary"
-            )
+        if not events:
+            return
+        try:
+            async with connection.begin_nested():
+                driver = await _driver(connection)
+                await driver.copy_to_table(
+                    ContractEvent.__tablename__, source=source(), columns=EventRow._fields, format="binary"
+                )
+        except (DataError, ProgramLimitExceededError) as error:
+            middle = len(events) // 2
+            halves = [events[:middle], events[middle:]] if middle else [[_raw(events[0], error)]]
+            for half in halves:
+                await self._copy_events(connection, half)
 
     async def _insert_contracts(
         self,
@@ -327,7 +338,7 @@ class ChainStore:
             if cursor.next_block != next_block:
                 raise CursorMoved(self._chain_id)
             await self._insert_missing_blocks(connection, batch)
-            await self._copy_events(connection, batch)
+            await self._copy_events(connection, batch.events)
             await connection.execute(
                 update(MonitoredContract)
                 .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.address.in_(addresses))
@@ -422,6 +433,15 @@ class ChainStore:
     async def add_contracts(self, connection: AsyncConnection, contracts: Sequence[Contract]) -> None:
         """Have contracts taken up by the follower at its next round, those monitored already left as they are."""
         await self._insert_contracts(connection, contracts, adopted=False)
+
+
+def _raw(event: EventRow, error: Exception) -> EventRow:
+    """The event without the arguments that PostgreSQL refused. Raises the error when it has none."""
+    if event.args is None:
+        raise error
+    reason = f"PostgreSQL cannot store its arguments: {type(error).__name__}"
+    log.warning("event stored raw", block_number=event.block_number, log_index=event.log_index, reason=reason)
+    return event._replace(name=None, args=None, undecoded_reason=reason)
 
 
 async def _driver(connection: AsyncConnection) -> Any:

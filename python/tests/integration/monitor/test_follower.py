@@ -1,5 +1,8 @@
 """Following a real chain: what is stored is what the chain has, near the head and far below it."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -7,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from devstack.anvil import CHAIN_ID
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
 from tradingflow.db.models.chain import MonitoredContract
+from tradingflow.monitor.catalogue import keep_abi
+from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.reader import MOST_ADDRESSES
 from tradingflow.monitor.store import Batch, ChainStore, CursorMoved
 
@@ -88,6 +93,66 @@ async def test_a_malformed_log_is_stored_raw_with_its_reason(follow: Follow, emi
     assert malformed[0].topics == [TRANSFER, dirty_address, word(HOLDER)]
     assert malformed[1].data == b"\x01\x02"
     assert good.args["value"] == "7"
+
+
+async def test_a_log_no_row_can_hold_is_stored_raw_and_the_chain_goes_on(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    inputs = [{"name": "a", "type": "bytes[]"}]
+    await keep_abi(engine, "swollen", json.dumps([{"type": "event", "name": "E", "inputs": inputs}]).encode())
+    contract, topic = emitter.deploy(echo_contract(1)), event_topic("E(bytes[])")
+    pointers, blob = 400, b"x" * 8_192
+    shared = word(32) + word(pointers) + word(32 * pointers) * pointers + word(len(blob)) + blob
+    emitter.emit(contract, [topic], shared)
+    emitter.emit(contract, [topic], word(32) + word(1) + word(32) + word(1) + b"\x07".ljust(32, b"\0"))
+    await stored.monitor(contract, "swollen")
+
+    async with follow() as follower:
+        await catch_up(follower)
+
+    swollen, good = await stored.events()
+    assert (swollen.name, swollen.args, swollen.data) == (None, None, shared)
+    assert "pointers overlap" in swollen.undecoded_reason
+    assert good.args == {"a": ["0x07"]}
+
+
+async def test_arguments_larger_than_a_row_should_hold_are_left_out(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingflow.monitor.decoder.MAX_ARGS_BYTES", 150)
+    token = emitter.deploy(echo_contract(3))
+    for value in (1, 2**255):
+        emitter.emit(token, [TRANSFER, word(HOLDER), word(HOLDER)], word(value))
+    await stored.monitor(token, "erc20")
+
+    async with follow() as follower:
+        await catch_up(follower)
+
+    small, large = await stored.events()
+    assert small.args["value"] == "1"
+    assert (large.name, large.args) == (None, None)
+    assert large.undecoded_reason == "its arguments take more than 150 bytes as JSON"
+
+
+async def test_an_event_that_postgresql_refuses_stops_no_other(engine: AsyncEngine, stored: Stored) -> None:
+    def row(log_index: int, args: bytes) -> EventRow:
+        block, address = (7, log_index, b"\1" * 32, b"\2" * 32), b"\3" * 20
+        return EventRow(CHAIN_ID, *block, address, "k", "E", args, None, [b"\4" * 32], b"\5", datetime.now(UTC))
+
+    refused = (b'{"a": "\\u0000"}', b'{"a": ')
+    rows = [row(place, b'{"a": 1}') for place in range(5)] + [
+        row(5 + place, args) for place, args in enumerate(refused)
+    ]
+    store = ChainStore(engine, CHAIN_ID, finality_blocks=4)
+    await store.prepare(0, [])
+    await store.commit(Batch(CHAIN_ID, 0, 10, [], rows), head=20)
+
+    *good, null, cut = await stored.events()
+    assert [event.args for event in good] == [{"a": 1}] * 5
+    for event in (null, cut):
+        assert (event.name, event.args, event.data) == (None, None, b"\5")
+        assert event.undecoded_reason.startswith("PostgreSQL cannot store its arguments: ")
+    assert (await stored.cursor()).next_block == 10
 
 
 async def test_a_second_monitor_changes_nothing(follow: Follow, emitter: Emitter, stored: Stored) -> None:

@@ -95,6 +95,57 @@ def test_a_valid_dynamic_event_is_decoded() -> None:
     assert ours(types, 0, [], encode(types, values)) == ["naïve", "0x0102", ["1", str(2**255)], [[-5], [], [7, 8]]]
 
 
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("bytes[]", [b"x" * 5_000] * 60),
+        ("string[]", [""] * 5_000),
+        ("uint256[][]", [[2**255] * 100] * 100),
+        ("uint256[][32]", [[7] * 300] * 32),
+        ("int24[][2][]", [[[1], [-2, 3]]] * 500),
+        ("bytes", b"\x01" * 300_000),
+    ],
+)
+def test_a_large_event_is_decoded_whole(type_: str, value: Any) -> None:
+    data = encode([type_, type_], [value, value])
+    assert ours([type_, type_], 0, [], data) == expected([type_, type_], data)
+
+
+def sharing(type_: str, pointers: int, target: bytes) -> bytes:
+    """Data of one argument of this array type whose items are all one and the same."""
+    fixed = type_.endswith("1024]")
+    head = (32).to_bytes(32) + (b"" if fixed else pointers.to_bytes(32))
+    return head + (32 * pointers).to_bytes(32) * pointers + target
+
+
+TWO_KB = (2_048).to_bytes(32) + b"x" * 2_048
+SIXTY_FOUR_WORDS = (64).to_bytes(32) + (7).to_bytes(32) * 64
+
+
+@pytest.mark.parametrize(
+    ("type_", "pointers", "target"),
+    [
+        ("bytes[]", 200, TWO_KB),
+        ("string[]", 200, TWO_KB),
+        ("uint256[][]", 200, SIXTY_FOUR_WORDS),
+        ("uint256[][1024]", 1_024, SIXTY_FOUR_WORDS),
+        ("bytes[1024]", 1_024, TWO_KB),
+    ],
+)
+def test_pointers_that_share_their_target_do_not_swell_a_log(type_: str, pointers: int, target: bytes) -> None:
+    data = sharing(type_, pointers, target)
+    assert expected([type_], data) is not None, "eth-abi takes it"
+    decoder = EventDecoder(EventSpec("E", (Param("a", type_),)))
+    with pytest.raises(Undecodable, match="pointers overlap"):
+        decoder.decode([decoder.spec.topic0], data)
+
+
+def test_arguments_that_share_their_target_do_not_swell_a_log() -> None:
+    data = (64 * 32).to_bytes(32) * 64 + TWO_KB
+    assert expected(["bytes"] * 64, data) is not None
+    assert ours(["bytes"] * 64, 0, [], data) is None
+
+
 def test_a_string_with_nul_is_kept_raw() -> None:
     assert ours(["string"], 0, [], encode(["string"], ["a\0b"])) is None
 
