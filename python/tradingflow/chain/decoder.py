@@ -30,6 +30,8 @@ WORD = 32
 # JSON numbers are exact up to 53 bits in every reader; the widest Solidity integer below that has 48.
 WIDEST_NUMBER_BITS = 48
 MAX_ARRAY_NESTING = 2
+# Of events and arguments, where an ABI is taken in: names are words of routing keys, and keys of every event stored.
+MAX_NAME_CHARS = 100
 # What pointers lead to may be larger than the data by this much: pointers that share their target let a short log
 # stand for many values.
 MAX_OVERLAP_BYTES = 4_096
@@ -318,6 +320,18 @@ def _checked(spec: EventSpec) -> EventSpec:
         if param.canonical_type.count("[]") > MAX_ARRAY_NESTING:
             raise InvalidInput("invalid_abi", f"{spec.name}: arrays may be nested {MAX_ARRAY_NESTING} deep")
     return spec
+
+
+def check_names(spec: EventSpec) -> None:
+    """Raises InvalidInput for an event, or an argument of it, with a longer name than is taken in."""
+    named: list[EventSpec | Param] = [spec]
+    while named:
+        part = named.pop()
+        if len(part.name) > MAX_NAME_CHARS:
+            raise InvalidInput(
+                "invalid_abi", f"{part.name[:50]}… is too long a name; allowed: {MAX_NAME_CHARS} characters"
+            )
+        named += part.params if isinstance(part, EventSpec) else part.components
 
 
 _DECLARATION = re.compile(r"(?P<name>\w+)\((?P<params>.*)\)(?P<anonymous> anonymous)?")

@@ -13,7 +13,8 @@ from tradingflow.messaging.messages import Message, decode_strictly
 class ChainEvent(Message, frozen=True, tag="chain_event"):
     """One stored contract event. `event_id` is `{chain_id}:{block_hash}:{log_index}`.
 
-    A log that could not be decoded has the name "undecoded" and no arguments; the stored row keeps it raw.
+    A log that could not be decoded has the name "undecoded" and no arguments; the stored row keeps it raw. So has one
+    whose name is too long for a routing key.
     """
 
     event_id: str

@@ -35,6 +35,8 @@ MAX_SHORT_NAME_BYTES = 20
 # A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
 # The broker counts returns, hence one less in `x-delivery-limit`.
 DELIVERY_TRIES = 5
+# AMQP 0-9-1 writes a routing key's length in one byte.
+MAX_ROUTING_KEY_BYTES = 255
 
 
 def partition_queue(partition: int) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tradingflow.chain.decoder import EventSpec, event_from_abi
+from tradingflow.chain.decoder import MAX_NAME_CHARS, EventSpec, check_names, event_from_abi
 from tradingflow.chain.registry import WILDCARD, built_in_events
 from tradingflow.core.errors import InvalidInput, NotFound
 from tradingflow.db.models.chain import ContractAbi, MonitoredContract
@@ -24,6 +24,8 @@ async def keep_abi(engine: AsyncEngine, kind: str, text: bytes) -> int:
     """
     if kind in built_in_events() and kind != WILDCARD:
         raise InvalidInput("built_in_kind", f"{kind} is built in; call this one something else")
+    if len(kind) > MAX_NAME_CHARS:
+        raise InvalidInput("invalid_kind", f"a kind has at most {MAX_NAME_CHARS} characters")
     entries = _entries(text)
     row = {"kind": kind, "user_id": None, "entries": entries}
     statement = upsert(ContractAbi).values(row)
@@ -42,7 +44,7 @@ def _entries(text: bytes) -> list[dict[str, object]]:
         raise InvalidInput("invalid_abi", "an ABI is a JSON list of objects") from error
     events = [entry for entry in entries if entry.get("type") == "event"]
     for entry in events:
-        event_from_abi(entry)
+        check_names(event_from_abi(entry))
     if not events:
         raise InvalidInput("invalid_abi", "there is no event in this ABI")
     return events

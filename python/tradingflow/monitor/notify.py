@@ -23,6 +23,7 @@ from tradingflow.messaging.messages import encode
 from tradingflow.messaging.topology import (
     CHAIN_EVENTS,
     CHAIN_EVENTS_FINAL,
+    MAX_ROUTING_KEY_BYTES,
     chain_event_routing_key,
     chain_reorged_routing_key,
 )
@@ -79,7 +80,7 @@ def event_id(chain_id: int, block_hash: str, log_index: int) -> str:
 
 def event_message(exchange: str, row: Row[Any]) -> OutgoingMessage:
     """The message of one row of `contract_events`."""
-    name = row.name or UNDECODED
+    name, key = _named(row)
     message = ChainEvent(
         event_id=event_id(row.chain_id, row.block_hash, row.log_index),
         chain_id=row.chain_id,
@@ -90,11 +91,19 @@ def event_message(exchange: str, row: Row[Any]) -> OutgoingMessage:
         address=row.address,
         kind=row.kind,
         name=name,
-        args=row.args or {},
+        args=row.args if name == row.name else {},
         block_time=row.block_time,
     )
-    key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
     return OutgoingMessage(exchange, key, message.event_id, encode(message))
+
+
+def _named(row: Row[Any]) -> tuple[str, str]:
+    """The name an event is published under, and its routing key: one too long for a key goes as undecoded."""
+    name = row.name or UNDECODED
+    key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
+    if len(key.encode()) <= MAX_ROUTING_KEY_BYTES:
+        return name, key
+    return UNDECODED, chain_event_routing_key(row.chain_id, row.kind, row.address, UNDECODED)
 
 
 def revert_messages(
@@ -117,7 +126,7 @@ def revert_messages(
 
 
 def _reverted(exchange: str, row: Row[Any]) -> OutgoingMessage:
-    name = row.name or UNDECODED
+    name, key = _named(row)
     message = ChainEventReverted(
         event_id=event_id(row.chain_id, row.block_hash, row.log_index),
         chain_id=row.chain_id,
@@ -129,7 +138,6 @@ def _reverted(exchange: str, row: Row[Any]) -> OutgoingMessage:
         kind=row.kind,
         name=name,
     )
-    key = chain_event_routing_key(row.chain_id, row.kind, row.address, name)
     return OutgoingMessage(exchange, key, f"{message.event_id}:reverted", encode(message))
 
 

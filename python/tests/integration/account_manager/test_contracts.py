@@ -94,6 +94,10 @@ def nested(depth: int) -> dict[str, Any]:
         ({"abi": [nested(300)]}, "invalid_abi"),
         ({"abi": [{**PING, "inputs": [{"name": "a", "type": "uint8"}] * 65}]}, "invalid_abi"),
         ({"abi": [PING] * 501}, "invalid_abi"),
+        ({"abi": [{**PING, "name": "P" * 101}]}, "invalid_abi"),
+        ({"abi": [{**PING, "inputs": [{"name": "a" * 101, "type": "uint8"}]}]}, "invalid_abi"),
+        ({"abi": [{**PING, "inputs": [{"name": "s", "type": "tuple", "components": [
+            {"name": "a" * 101, "type": "uint8"}]}]}]}, "invalid_abi"),
         ({"abi": None, "kind": "vault_factory"}, "invalid_request"),
         ({"abi": None, "kind": "uniswap_v3_factory"}, "invalid_request"),
         ({"address": POOL}, "no_contract"),
@@ -107,6 +111,13 @@ async def test_what_cannot_be_monitored_is_refused(
 ) -> None:
     answer = await alice.post("/contracts", body(**changes))
     assert (answer.status_code, answer.json()["error"]) == (422, code), answer.text
+
+
+async def test_a_name_may_have_a_hundred_characters_and_the_answer_says_so(deployed: None, alice: Session) -> None:
+    answer = await alice.post("/contracts", body(abi=[{**PING, "name": "P" * 101}]))
+    assert "allowed: 100 characters" in answer.json()["detail"]
+    longest = {**PING, "name": "P" * 100, "inputs": [{"name": "a" * 100, "type": "uint8"}]}
+    assert (await alice.post("/contracts", body(abi=[longest]))).status_code == 201
 
 
 async def test_the_plan_bounds_contracts_and_their_history(

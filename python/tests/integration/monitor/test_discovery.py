@@ -141,9 +141,14 @@ async def test_a_rule_that_means_nothing_is_refused(engine: AsyncEngine, rule: F
     assert refused.value.code == code
 
 
-@pytest.mark.parametrize("text", [b"{", b"{}", b"[]", b'[{"type": "event", "name": "X"}]'])
+LONG_NAME = json.dumps([{"type": "event", "name": "X" * 101, "inputs": []}]).encode()
+
+
+@pytest.mark.parametrize("text", [b"{", b"{}", b"[]", b'[{"type": "event", "name": "X"}]', LONG_NAME])
 async def test_an_abi_that_is_none_is_not_kept(engine: AsyncEngine, text: bytes) -> None:
     with pytest.raises(InvalidInput):
         await keep_abi(engine, "mine", text)
     with pytest.raises(InvalidInput, match="built in"):
         await keep_abi(engine, "erc20", b"[]")
+    with pytest.raises(InvalidInput, match="at most 100"):
+        await keep_abi(engine, "k" * 101, b'[{"type": "event", "name": "X", "inputs": []}]')

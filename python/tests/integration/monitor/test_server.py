@@ -5,10 +5,13 @@ from collections.abc import Awaitable, Callable
 
 import aio_pika
 import httpx
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import Anvil
-from devstack.emitter import Emitter, transfer_burst_contract, word
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
 from devstack.monitor_process import monitor_process
+from tradingflow.db.models.chain import ContractAbi
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS
@@ -69,6 +72,29 @@ async def test_stored_events_are_published_under_their_key_in_chain_order(
     assert [event.event_id for event in received] == [
         f"31337:{row.block_hash}:{row.log_index}" for row in await stored.events()
     ]
+
+
+async def test_a_name_too_long_for_a_routing_key_holds_up_nobody(
+    database_url: str, rabbitmq_url: str, anvil: Anvil, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    name = "P" * 256
+    async with engine.begin() as connection:
+        abi = [{"type": "event", "name": name, "inputs": [{"name": "a", "type": "uint8"}]}]
+        await connection.execute(insert(ContractAbi).values(kind="verbose", entries=abi))
+    verbose, token = emitter.deploy(echo_contract(1)), emitter.deploy(transfer_burst_contract())
+    await stored.monitor(verbose, "verbose")
+    await stored.monitor(token, "erc20")
+    async with Broker(rabbitmq_url, name="test", partitions=1) as broker:
+        channel = await broker.channel(prefetch=100)
+        observer = await channel.declare_queue(exclusive=True)
+        await observer.bind(CHAIN_EVENTS, "31337.#")
+        async with monitor_process(database_url, rabbitmq_url, anvil.url):
+            emitter.emit(verbose, [event_topic(f"{name}(uint8)")], word(7))
+            emitter.send(token, word(1) + word(0))
+            published = await _take(observer, 2)
+
+    assert [event.name for event in await stored.events()] == [name, "Transfer"]
+    assert [(event.name, event.args == {}) for event in published] == [("undecoded", True), ("Transfer", False)]
 
 
 async def _take(queue: aio_pika.abc.AbstractQueue, count: int) -> list[ChainEvent]:

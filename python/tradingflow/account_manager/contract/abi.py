@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tradingflow.chain.decoder import EventSpec, Param, event_from_abi
+from tradingflow.chain.decoder import EventSpec, Param, check_names, event_from_abi
 from tradingflow.core.errors import InvalidInput
 
 MAX_EVENTS = 500
@@ -31,6 +31,8 @@ def events_of(abi: Sequence[Mapping[str, Any]]) -> tuple[EventSpec, ...]:
     for entry in declared:
         _check_size(entry)
     events = tuple(event_from_abi(entry) for entry in declared)
+    for event in events:
+        check_names(event)
     for param in (param for event in events for param in event.params):
         _check_arrays(param)
     if not 0 < len(events) <= MAX_EVENTS:

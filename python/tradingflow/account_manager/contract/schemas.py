@@ -15,6 +15,7 @@ from tradingflow.account_manager.fields import (
     RequestModel,
     ResponseModel,
 )
+from tradingflow.chain.decoder import MAX_NAME_CHARS
 
 # No factories: whoever writes one decides what it announces, and all of that would be monitored, past any plan.
 BuiltInKind = Literal["erc20", "erc721", "erc1155", "erc4626", "uniswap_v2_pair", "uniswap_v3_pool"]
@@ -27,7 +28,9 @@ class ContractRequest(RequestModel):
     address: EvmAddressField
     name: str = Field(default="", max_length=64, pattern=r"^[\w .:@()-]*$", description="What you call it")
     abi: list[dict[str, Any]] | None = Field(
-        default=None, description=f"JSON ABI with 1 to {MAX_EVENTS} events; the rest is ignored"
+        default=None,
+        description=f"JSON ABI with 1 to {MAX_EVENTS} events, names of at most {MAX_NAME_CHARS} characters; "
+        "the rest is ignored",
     )
     kind: BuiltInKind | None = Field(default=None, description="A built-in ABI instead")
     from_block: BlockNumber | None = Field(
