@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tradingflow.chain import abi
 from tradingflow.chain.decoder import Args, EventDecoder, EventSpec, Undecodable, event_from_abi, event_from_text
 
 # The kind whose events any contract may log; its own kind goes first.
 WILDCARD = "*"
+# The built-in kinds a user may give a contract. No factories: whoever writes one decides what it announces, and all of
+# that would be monitored, past any plan.
+UsersKind = Literal["erc20", "erc721", "erc1155", "erc4626", "uniswap_v2_pair", "uniswap_v3_pool"]
+# Of the kinds of ABIs that users gave. No dot: kinds are words of routing keys.
+USERS_ABI_PREFIX = "abi_"
 
 
 @cache
@@ -25,6 +30,11 @@ def built_in_events() -> Mapping[str, tuple[EventSpec, ...]]:
         elif line and not line.startswith("#"):
             events.append(event_from_text(line))
     return {kind: tuple(specs) for kind, specs in kinds.items()}
+
+
+def is_users_kind(kind: str) -> bool:
+    """Whether a user may have given a contract this kind."""
+    return kind.startswith(USERS_ABI_PREFIX) or kind in get_args(UsersKind)
 
 
 class ContractAbi:

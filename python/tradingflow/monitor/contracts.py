@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from tradingflow.chain.registry import is_users_kind
 from tradingflow.core.evm import to_bytes
 
 
@@ -22,6 +23,11 @@ class Contract:
     def address_bytes(self) -> bytes:
         return to_bytes(self.address)
 
+    def displaces(self, known: Contract) -> bool:
+        """Whether what a factory or the configuration says of a contract, which is this, takes the place of what is
+        known: a user may have said what he likes."""
+        return known.discovered_by is None and known.kind != self.kind and is_users_kind(known.kind)
+
 
 class ContractSet:
     """Contracts by address, in the order they became known. It only grows, and its length is its version: earlier
@@ -37,10 +43,14 @@ class ContractSet:
         return len(self._addresses)
 
     def add(self, contract: Contract) -> bool:
-        """False when the address is monitored already; what is known of it stays."""
+        """False when the address is monitored already and what is known of it stays."""
         key = contract.address.lower()
         if key in self._known:
-            return False
+            place, known = self._known[key]
+            if not contract.displaces(known):
+                return False
+            self._known[key] = (place, contract)
+            return True
         self._known[key] = (len(self._addresses), contract)
         self._addresses.append(key)
         return True

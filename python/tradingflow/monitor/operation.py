@@ -144,8 +144,8 @@ class Operation:
             ContractEvent.log_index == row.log_index,
         )
         changed = update(ContractEvent).where(*key).values(name=name, args=args, undecoded_reason=reason)
-        new = (await connection.execute(changed.returning(ContractEvent.__table__))).one()
-        if name is None:
+        new = (await connection.execute(changed.returning(ContractEvent.__table__))).one_or_none()
+        if name is None or new is None:  # a factory found a moment ago has the events of this contract read anew
             return False
         exchanges = (CHAIN_EVENTS, CHAIN_EVENTS_FINAL) if row.block_number < next_final_block else (CHAIN_EVENTS,)
         await enqueue(connection, LANE, [event_message(exchange, new) for exchange in exchanges])

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from asyncpg import DataError, ProgramLimitExceededError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -29,6 +30,7 @@ from tradingflow.db.models.chain import (
     MonitoredContract,
 )
 from tradingflow.db.outbox import enqueue
+from tradingflow.db.types import EvmAddress
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.copy import binary_copy
 from tradingflow.monitor.decoder import EventRow
@@ -109,7 +111,7 @@ class ChainStore:
             await connection.execute(
                 upsert(ChainCursor).values(**cursor, updated_at=func.clock_timestamp()).on_conflict_do_nothing()
             )
-            await self._insert_contracts(connection, configured, adopted=False)
+            await self._insert_contracts(connection, configured)
 
     async def cursor(self) -> Cursor:
         async with self._engine.connect() as connection:
@@ -159,14 +161,16 @@ class ChainStore:
         Returns all contracts the follower must read from the chain at `next_block` on.
         """
         async with self._engine.begin() as connection:
-            await connection.execute(
+            taken_up = await connection.scalars(
                 update(MonitoredContract)
                 .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.live_from.is_(None))
                 .values(
                     live_from=func.greatest(MonitoredContract.from_block, next_block),
                     history_next=MonitoredContract.from_block,
                 )
+                .returning(MonitoredContract.address)
             )
+            await self._forget_events(connection, taken_up.all())  # stored by what a user said, until now
             rows = await connection.execute(
                 select(*CONTRACT_FIELDS)
                 .where(MonitoredContract.chain_id == self._chain_id)
@@ -193,7 +197,7 @@ class ChainStore:
             await self._move_cursor(connection, batch.first_block, batch.next_block)
             await self._copy_blocks(connection, batch)
             await self._copy_events(connection, batch.events)
-            await self._insert_contracts(connection, batch.discovered)
+            await self._insert_contracts(connection, batch.discovered, live_from=0, next_block=batch.next_block)
             await insert_implementations(connection, self._chain_id, batch.upgrades)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
             held = sorted(Counter(row.block_number for row in batch.events).items())
@@ -244,27 +248,63 @@ class ChainStore:
         connection: AsyncConnection,
         contracts: Sequence[Contract],
         *,
-        adopted: bool = True,
         live_from: int | None = None,
+        next_block: int | None = None,
     ) -> list[Contract]:
-        """Insert those that are not monitored yet, and return them. `live_from` is their first block by default."""
+        """Insert those that are not monitored yet, or only as a user said, and return them.
+
+        They are followed from `live_from` or their first block on, those a user said something else of from
+        `next_block`, and their past is read anew. Where both are None, the follower takes them up.
+        """
         if not contracts:
             return []
-        rows = [
-            {
-                "chain_id": self._chain_id,
-                "address": contract.address,
-                "kind": contract.kind,
-                "from_block": contract.from_block,
-                "discovered_by": contract.discovered_by,
-                "live_from": max(contract.from_block, live_from or 0) if adopted else None,
-                "history_next": contract.from_block if adopted else None,
-                "is_proxy": None if contract.discovered_by is None else False,
-            }
-            for contract in contracts
-        ]
         statement = upsert(MonitoredContract).on_conflict_do_nothing().returning(*CONTRACT_FIELDS)
-        return [Contract(*row) for row in await connection.execute(statement, rows)]
+        inserted = await connection.execute(statement, [self._contract_row(each, live_from) for each in contracts])
+        added = [Contract(*row) for row in inserted]
+        displacing = await self._displacing(connection, contracts)
+        if displacing:
+            rows = [self._contract_row(contract, next_block) for contract in displacing]
+            change = upsert(MonitoredContract)
+            columns = {name: change.excluded[name] for name in rows[0]}
+            await connection.execute(
+                change.on_conflict_do_update(index_elements=["chain_id", "address"], set_=columns), rows
+            )
+            await self._forget_events(connection, [contract.address for contract in displacing])
+        return added + displacing
+
+    def _contract_row(self, contract: Contract, live_from: int | None) -> dict[str, Any]:
+        return {
+            "chain_id": self._chain_id,
+            "address": contract.address,
+            "kind": contract.kind,
+            "from_block": contract.from_block,
+            "discovered_by": contract.discovered_by,
+            "live_from": None if live_from is None else max(contract.from_block, live_from),
+            "history_next": None if live_from is None else contract.from_block,
+            "is_proxy": None if contract.discovered_by is None else False,
+        }
+
+    async def _displacing(self, connection: AsyncConnection, contracts: Sequence[Contract]) -> list[Contract]:
+        """Those of these that take the place of what is stored of their address."""
+        by_address = {contract.address_bytes: contract for contract in contracts}
+        query = select(*CONTRACT_FIELDS).where(
+            MonitoredContract.chain_id == self._chain_id,
+            MonitoredContract.discovered_by.is_(None),
+            MonitoredContract.address == func.any(bindparam("addresses", type_=ARRAY(EvmAddress))),
+        )
+        addresses = [contract.address for contract in contracts]
+        stored = [Contract(*row) for row in await connection.execute(query, {"addresses": addresses})]
+        pairs = [(by_address[known.address_bytes], known) for known in stored]
+        return [contract for contract, known in pairs if contract.displaces(known)]
+
+    async def _forget_events(self, connection: AsyncConnection, addresses: Sequence[str]) -> None:
+        await connection.execute(
+            delete(ContractEvent).where(
+                ContractEvent.chain_id == self._chain_id,
+                ContractEvent.address == func.any(bindparam("addresses", type_=ARRAY(EvmAddress))),
+            ),
+            {"addresses": list(addresses)},
+        )
 
     async def _prune_blocks(self, connection: AsyncConnection, first_block: int, next_block: int) -> None:
         """Drop blocks without events that no reorg can replace any more."""
@@ -345,7 +385,9 @@ class ChainStore:
                 .values(history_next=batch.next_block)
             )
             await insert_implementations(connection, self._chain_id, batch.upgrades)
-            added = await self._insert_contracts(connection, batch.discovered, live_from=next_block)
+            added = await self._insert_contracts(
+                connection, batch.discovered, live_from=next_block, next_block=next_block
+            )
             for first, until in pieces_of(sorted(Counter(row.block_number for row in batch.events).items())):
                 final_until = min(until, cursor.next_final_block)
                 instant = announce(self._chain_id, first, until, addresses=addresses)
@@ -431,8 +473,9 @@ class ChainStore:
         await connection.execute(changed.values(**values, updated_at=func.clock_timestamp()))
 
     async def add_contracts(self, connection: AsyncConnection, contracts: Sequence[Contract]) -> None:
-        """Have contracts taken up by the follower at its next round, those monitored already left as they are."""
-        await self._insert_contracts(connection, contracts, adopted=False)
+        """Have contracts taken up by the follower at its next round. Those monitored already stay as they are, but for
+        what a user said."""
+        await self._insert_contracts(connection, contracts)
 
 
 def _raw(event: EventRow, error: Exception) -> EventRow:

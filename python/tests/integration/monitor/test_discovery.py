@@ -1,13 +1,14 @@
 """Contracts a factory announces are followed from their creation block, same transaction included."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
-from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from devstack.emitter import Emitter, echo_contract, event_topic, swap_burst_contract, transfer_burst_contract, word
 from devstack.vaults import deploy_factory
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.config import ChainSettings
@@ -15,7 +16,10 @@ from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.evm import ZERO_ADDRESS, parse_address
 from tradingflow.monitor.catalogue import follow as begin
 from tradingflow.monitor.catalogue import keep_abi, keep_rule
+from tradingflow.monitor.contracts import Contract
+from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.discovery import FactoryRule
+from tradingflow.monitor.store import Batch, ChainStore
 
 from .conftest import Follow
 from .stored import Stored, catch_up
@@ -79,15 +83,88 @@ async def test_a_child_that_is_monitored_already_stays_as_it_is(
     factory = emitter.deploy(echo_contract(3))
     child = emitter.deploy(echo_contract(1))
     await stored.monitor(factory, "vault_factory")
-    await stored.monitor(child, "erc20")
+    await stored.monitor(child, "mine")
     emitter.emit(factory, [VAULT_CREATED, word(emitter.account), word(child)])
     async with follow() as follower:
         await catch_up(follower)
 
     assert {row.address: row.kind for row in await stored.contracts()} == {
         parse_address(factory): "vault_factory",
-        parse_address(child): "erc20",
+        parse_address(child): "mine",
     }
+
+
+@pytest.mark.parametrize("users_kind", ["abi_of_a_stranger", "erc20"])
+@pytest.mark.parametrize("blocks_after", [20, 1])
+@pytest.mark.parametrize("factory_is_late", [False, True])
+async def test_what_a_user_said_of_a_vault_gives_way_to_its_factory(
+    follow: Follow, emitter: Emitter, stored: Stored, users_kind: str, blocks_after: int, factory_is_late: bool
+) -> None:
+    paused, unpaused = event_topic("Paused()"), event_topic("Unpaused()")
+    factory, child = emitter.deploy(echo_contract(3)), emitter.deploy(echo_contract(1))
+    await stored.monitor(child, users_kind, emitter.head)
+    if not factory_is_late:
+        await stored.monitor(factory, "vault_factory")
+    async with follow(finality_blocks=8) as follower:
+        await catch_up(follower)
+        created = VAULT_CREATED + word(emitter.account) + word(child)
+        emitter.in_one_block([(child, paused), (factory, created), (child, unpaused)])
+        born = emitter.head
+        emitter.mine(blocks_after)
+        emitter.send(child, paused)
+        await catch_up(follower)
+        if factory_is_late:
+            assert [event.name for event in await stored.events()] == [None] * 3
+            await stored.monitor(factory, "vault_factory")
+            await catch_up(follower)
+        emitter.send(child, unpaused)
+        await catch_up(follower)
+
+    events = [(event.kind, event.name) for event in await stored.events()]
+    assert events == [
+        ("vault", "Paused"), ("vault_factory", "VaultCreated"), ("vault", "Unpaused"), ("vault", "Paused"),
+        ("vault", "Unpaused"),
+    ]  # fmt: skip
+    (vault,) = [row for row in await stored.contracts() if row.address == parse_address(child)]
+    assert (vault.kind, vault.discovered_by, vault.from_block) == ("vault", parse_address(factory), born)
+    assert vault.history_next == vault.live_from
+
+
+async def test_what_a_user_said_of_a_pool_gives_way_to_the_configuration(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    pool = emitter.deploy(swap_burst_contract())
+    emitter.send(pool, word(2) + word(1))
+    await stored.monitor(pool, "abi_of_a_stranger", emitter.head)
+    async with follow() as follower:
+        await catch_up(follower)
+    assert [event.name for event in await stored.events()] == [None] * 2
+    async with follow(pools=(parse_address(pool),)) as follower:
+        await catch_up(follower)
+        emitter.send(pool, word(1) + word(1))
+        await catch_up(follower)
+
+    assert [(event.kind, event.name) for event in await stored.events()] == [("uniswap_v3_pool", "Swap")] * 3
+
+
+async def test_what_was_stored_by_a_users_word_until_the_follower_heard_is_read_anew(
+    engine: AsyncEngine, stored: Stored
+) -> None:
+    factory, vault = parse_address("0x" + "aa" * 20), parse_address("0x" + "bb" * 20)
+    store = ChainStore(engine, CHAIN_ID, finality_blocks=4)
+    await store.prepare(0, [])
+    await stored.monitor(vault, "abi_of_a_stranger")
+    await store.adopt(0)
+    hashes = (b"\1" * 32, b"\2" * 32, b"\xbb" * 20)
+    row = EventRow(CHAIN_ID, 7, 0, *hashes, "abi_of_a_stranger", "E", b"{}", None, [], b"", datetime.now(UTC))
+    async with engine.begin() as connection:
+        await store.add_contracts(connection, [Contract(vault, "vault", 3, factory)])
+    await store.commit(Batch(CHAIN_ID, 0, 10, [], [row]), head=20)
+
+    assert await store.adopt(10) == [Contract(vault, "vault", 3, factory)]
+    assert await stored.events() == []
+    (contract,) = await stored.contracts()
+    assert (contract.history_next, contract.live_from) == (3, 10)
 
 
 async def test_an_operators_rule_follows_what_his_factory_announces(

@@ -1,5 +1,7 @@
 """What an operator's commands find and mend."""
 
+import json
+
 import pytest
 from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,6 +14,8 @@ from tradingflow.core.evm import parse_address
 from tradingflow.db.models.chain import ContractAbi, ContractEvent
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS_FINAL
+from tradingflow.monitor.catalogue import keep_abi, keep_rule
+from tradingflow.monitor.discovery import FactoryRule
 from tradingflow.monitor.notify import ANNOUNCEMENT
 from tradingflow.monitor.operation import Difference, Operation, statuses
 from tradingflow.monitor.server import ChainParts, open_chain
@@ -85,6 +89,28 @@ async def test_redecode_gives_raw_events_their_names_and_says_so(
     assert strange.undecoded_reason == "no event of mover fits"
     said = [decode_chain_message(row.body) for row in await stored.outbox() if row.exchange != ANNOUNCEMENT]
     assert [message.name for message in said if isinstance(message, ChainEvent)] == ["Moved"]
+
+
+async def test_redecode_finds_the_factory_of_what_a_user_named_otherwise(
+    emitter: Emitter, chain: ChainSettings, engine: AsyncEngine, stored: Stored
+) -> None:
+    factory, child = emitter.deploy(echo_contract(2)), emitter.deploy(echo_contract(1))
+    await stored.monitor(factory, "market_factory")
+    await stored.monitor(child, "abi_of_a_stranger")
+    made = event_topic("MarketMade(address)") + word(child)
+    emitter.in_one_block([(factory, made), (child, event_topic("Paused()"))])
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        inputs = [{"name": "market", "type": "address", "indexed": True}]
+        abi = json.dumps([{"type": "event", "name": "MarketMade", "inputs": inputs}])
+        await keep_abi(engine, "market_factory", abi.encode())
+        await keep_rule(engine, FactoryRule("market_factory", "MarketMade", "market", "vault"))
+        assert await operation(parts, engine).redecode() == (2, 1)
+        await catch_up(parts.follower)
+
+    assert [(event.kind, event.name) for event in await stored.events()] == [
+        ("market_factory", "MarketMade"), ("vault", "Paused"),
+    ]  # fmt: skip
 
 
 async def test_reindex_reads_a_contract_again(

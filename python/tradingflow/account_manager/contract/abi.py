@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tradingflow.chain.decoder import EventSpec, Param, check_names, event_from_abi
+from tradingflow.chain.registry import USERS_ABI_PREFIX
 from tradingflow.core.errors import InvalidInput
 
 MAX_EVENTS = 500
@@ -20,8 +21,6 @@ MAX_DIMENSIONS = 4
 MAX_FIXED_ITEMS = 1_024
 MAX_TYPE_CHARS = 64
 _FIXED = re.compile(r"\[(\d+)\]")
-# No dot: kinds are words of routing keys.
-KIND_PREFIX = "abi_"
 KIND_DIGITS = 32
 
 
@@ -52,7 +51,7 @@ def entries_of(events: Sequence[EventSpec]) -> list[dict[str, Any]]:
 def kind_of(entries: Sequence[Mapping[str, Any]]) -> str:
     """The kind's name is the hash of its content: nobody can give another meaning to a kind somebody uses."""
     content = json.dumps(entries, sort_keys=True, separators=(",", ":"))
-    return KIND_PREFIX + hashlib.sha256(content.encode()).hexdigest()[:KIND_DIGITS]
+    return USERS_ABI_PREFIX + hashlib.sha256(content.encode()).hexdigest()[:KIND_DIGITS]
 
 
 def _check_size(entry: Mapping[str, Any]) -> None:

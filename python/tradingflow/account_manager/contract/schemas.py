@@ -16,9 +16,7 @@ from tradingflow.account_manager.fields import (
     ResponseModel,
 )
 from tradingflow.chain.decoder import MAX_NAME_CHARS
-
-# No factories: whoever writes one decides what it announces, and all of that would be monitored, past any plan.
-BuiltInKind = Literal["erc20", "erc721", "erc1155", "erc4626", "uniswap_v2_pair", "uniswap_v3_pool"]
+from tradingflow.chain.registry import UsersKind
 
 
 class ContractRequest(RequestModel):
@@ -32,7 +30,7 @@ class ContractRequest(RequestModel):
         description=f"JSON ABI with 1 to {MAX_EVENTS} events, names of at most {MAX_NAME_CHARS} characters; "
         "the rest is ignored",
     )
-    kind: BuiltInKind | None = Field(default=None, description="A built-in ABI instead")
+    kind: UsersKind | None = Field(default=None, description="A built-in ABI instead")
     from_block: BlockNumber | None = Field(
         default=None, description="First block of interest, within your plan's history; without it: from now on"
     )
@@ -42,7 +40,8 @@ class ContractResponse(ResponseModel):
     """`status` is `queued` until the Monitor takes the contract up, `backfilling` while blocks before `live_from` are
     read (`history_next` is the first that is missing), then `live`.
 
-    `kind` is the ABI your queries decode by, `stored_kind` the one the Monitor stores by: the first anybody gave.
+    `kind` is the ABI your queries decode by, `stored_kind` the one the Monitor stores by: what a factory
+    or the configuration says of the contract, else the first anybody gave.
     """
 
     id: UUID
