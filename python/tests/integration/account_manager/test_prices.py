@@ -104,6 +104,23 @@ async def test_a_market_that_went_silent_is_stale_and_ends_any_trade(
     assert patient["reason"] is None
 
 
+async def test_pools_never_vouch_for_themselves_again_however_long_the_markets_are_silent(
+    parts: Parts, sessions: SessionFactory, clock: SimulatedClock, pool_with_a_past: str
+) -> None:
+    token = pool_with_a_past
+    for name, age in (("coingecko", timedelta(days=400)), ("geckoterminal", timedelta(days=2))):
+        said = [Quote(name, name, Decimal(2000 + days), clock.now() - age - timedelta(days=days)) for days in (0, 1)]
+        async with sessions.begin() as session:
+            await points.keep(session, CHAIN_ID, token, said)
+    async with sessions() as session:
+        newest = await points.newest_of_markets(session, CHAIN_ID, token)
+    assert {quote.source: quote.price for quote in newest} == dict.fromkeys(
+        ("coingecko", "geckoterminal"), Decimal(2000)
+    )
+    with pytest.raises(Refused, match="price_stale"):
+        await parts.prices.require(CHAIN_ID, token)
+
+
 async def test_a_chain_that_stands_still_has_no_fresh_price(
     alice: Session, clock: SimulatedClock, pool_with_a_past: str
 ) -> None:
