@@ -24,16 +24,19 @@ ODD = address_from_bytes(b"\x33" * 20)
 
 @dataclass
 class Provider:
-    """Answers every request with one status and body; keeps what it was asked."""
+    """Answers every request, or the first `answers`, with one status and body; keeps what it was asked."""
 
     body: bytes
     status: int = 200
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    answers: int | None = None
 
     async def request(
         self, method: str, url: str, *, headers: dict[str, str] | None = None, timeout_s: float = 10.0
     ) -> HttpResponse:
         self.asked.append((url, headers or {}))
+        if self.answers is not None and len(self.asked) > self.answers:
+            return HttpResponse(429, {}, b"", url)
         return HttpResponse(self.status, {}, self.body, url)
 
 
@@ -93,6 +96,19 @@ async def test_many_tokens_are_asked_for_in_batches() -> None:
     provider = Provider(json.dumps(body).encode())
     await coingecko(provider).quotes([address_from_bytes(n.to_bytes(20)) for n in range(1, 66)])
     assert len(provider.asked) == 3
+
+
+async def test_what_was_answered_before_the_quota_ended_is_kept_and_nothing_more_is_asked() -> None:
+    stamp = int(NOW.timestamp())
+    prices = {token.lower(): {"usd": usd, "last_updated_at": stamp} for token, usd in ((WETH, 1900), (USDC, 1))}
+    many = [address_from_bytes(n.to_bytes(20)) for n in range(1, 66)]
+    provider = Provider(json.dumps(prices).encode(), answers=1)
+    assert set(await coingecko(provider).quotes([WETH, *many])) == {WETH}
+    assert len(provider.asked) == 2
+    dollars = {WETH.lower(): "1900", USDC.lower(): "1"}
+    provider = Provider(json.dumps({"data": {"attributes": {"token_prices": dollars}}}).encode(), answers=1)
+    assert set(await geckoterminal(provider).quotes([WETH, *many])) == {WETH}
+    assert all(token.lower() in provider.asked[0][0].lower() for token in (WETH, USDC))
 
 
 @pytest.mark.parametrize(

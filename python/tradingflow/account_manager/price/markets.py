@@ -7,7 +7,7 @@ the decimals they are written as.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation, localcontext
@@ -18,8 +18,11 @@ from urllib.parse import quote, urlencode
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.core.evm import parse_address
+from tradingflow.core.logging import get_logger
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.prices.agreement import Quote
+
+log = get_logger(__name__)
 
 # Enough for a quotient of two prices of thirty digits.
 QUOTIENT_DIGITS = 40
@@ -35,7 +38,10 @@ class Http(Protocol):
 
 
 class Market(Protocol):
-    """`quotes` answers for the tokens the market lists. Raises DependencyUnavailable."""
+    """`quotes` answers for the tokens the market lists, in the order given as far as it gets.
+
+    Raises DependencyUnavailable when it gets nowhere.
+    """
 
     name: str
 
@@ -63,17 +69,18 @@ class CoinGecko:
         self._headers = {"x-cg-demo-api-key": api_key} if api_key else {}
 
     async def quotes(self, tokens: Sequence[str]) -> dict[str, Quote]:
-        found: dict[str, Dollars] = {}
-        for batch in _batches(sorted({*tokens, self._quote_token})):
-            query = {
-                "contract_addresses": ",".join(batch),
-                "vs_currencies": "usd",
-                "include_last_updated_at": "true",
-                "precision": "full",
-            }
-            answer = await ask_json(self._http, self.name, f"{self._base}?{urlencode(query)}", self._headers)
-            found |= dict(self._read(answer))
+        found = await ask_in_batches(self.name, (self._quote_token, *tokens), self._ask)
         return in_quote_token(self.name, found, self._quote_token)
+
+    async def _ask(self, batch: Sequence[str]) -> dict[str, Dollars]:
+        query = {
+            "contract_addresses": ",".join(batch),
+            "vs_currencies": "usd",
+            "include_last_updated_at": "true",
+            "precision": "full",
+        }
+        answer = await ask_json(self._http, self.name, f"{self._base}?{urlencode(query)}", self._headers)
+        return dict(self._read(answer))
 
     def _read(self, answer: Any) -> Iterator[tuple[str, Dollars]]:
         """`{address: {"usd": price, "last_updated_at": unix seconds}}`; an unlisted token is missing or empty."""
@@ -96,11 +103,12 @@ class GeckoTerminal:
         self._clock = clock
 
     async def quotes(self, tokens: Sequence[str]) -> dict[str, Quote]:
-        found: dict[str, Dollars] = {}
-        for batch in _batches(sorted({*tokens, self._quote_token})):
-            answer = await ask_json(self._http, self.name, f"{self._base}/{','.join(batch)}", {})
-            found |= dict(self._read(answer))
+        found = await ask_in_batches(self.name, (self._quote_token, *tokens), self._ask)
         return in_quote_token(self.name, found, self._quote_token)
+
+    async def _ask(self, batch: Sequence[str]) -> dict[str, Dollars]:
+        answer = await ask_json(self._http, self.name, f"{self._base}/{','.join(batch)}", {})
+        return dict(self._read(answer))
 
     def _read(self, answer: Any) -> Iterator[tuple[str, Dollars]]:
         """`data.attributes.token_prices` maps addresses to decimal strings, current as of the answer."""
@@ -109,6 +117,22 @@ class GeckoTerminal:
         for address, said in prices.items():
             if (price := positive(said)) is not None:
                 yield read_address(self.name, address), Dollars(price, self._clock.now())
+
+
+async def ask_in_batches(
+    name: str, tokens: Iterable[str], ask: Callable[[Sequence[str]], Awaitable[dict[str, Dollars]]]
+) -> dict[str, Dollars]:
+    """What the market says up to the first batch that fails. Raises DependencyUnavailable when that is nothing."""
+    found: dict[str, Dollars] = {}
+    for batch in _batches(dict.fromkeys(tokens)):
+        try:
+            found |= await ask(batch)
+        except DependencyUnavailable as error:
+            if not found:
+                raise
+            log.warning("market not asked to the end", market=name, code=error.code, detail=error.detail)
+            break
+    return found
 
 
 async def ask_json(http: Http, name: str, url: str, headers: dict[str, str]) -> Any:
@@ -171,7 +195,7 @@ def _moment(unix_seconds: Any, now: datetime) -> datetime:
     return datetime.fromtimestamp(min(max(int(unix_seconds), 0), int(now.timestamp())), UTC)
 
 
-def _batches(tokens: Sequence[str]) -> Iterator[list[str]]:
+def _batches(tokens: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(tokens)
     while batch := list(islice(rest, TOKENS_A_REQUEST)):
         yield batch
