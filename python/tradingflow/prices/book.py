@@ -51,6 +51,11 @@ class PriceBook:
             raise Refused(f"price_{agreed.reason}", f"no price of {token} to trust: {agreed.detail}")
         return agreed.price
 
+    async def named_tokens(self, chain_id: int) -> list[str]:
+        """The tokens the settings name a pool or a market for."""
+        in_pools = await self.pools[chain_id].tokens()
+        return sorted({*in_pools, *self._chains[chain_id].settings.exchange_markets})
+
     async def quotes(self, chain_id: int, token: str) -> list[Quote]:
         """What each source says of a token, whatever its age."""
         on_chain, stored = await asyncio.gather(self._on_chain(chain_id, token), self._stored(chain_id, token))

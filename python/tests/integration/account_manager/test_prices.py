@@ -14,12 +14,13 @@ from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import LocalMarket
 from tests.integration.account_manager.conftest import Session, wallet
 from tradingflow.account_manager.parts import Parts
-from tradingflow.account_manager.price.refresh import STEP_S, PriceRefresh
+from tradingflow.account_manager.price.refresh import STEP_S, TOKENS_A_TURN, PriceRefresh
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable, Refused
+from tradingflow.core.evm import address_from_bytes
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import PricePoint
+from tradingflow.db.models import PricePoint, Token
 from tradingflow.prices import points
 from tradingflow.prices.agreement import Quote
 
@@ -119,6 +120,37 @@ async def test_pools_never_vouch_for_themselves_again_however_long_the_markets_a
     )
     with pytest.raises(Refused, match="price_stale"):
         await parts.prices.require(CHAIN_ID, token)
+
+
+async def test_what_users_register_takes_turns_behind_the_named_tokens(
+    parts: Parts, sessions: SessionFactory, clock: SimulatedClock, market: LocalMarket
+) -> None:
+    registered = [address_from_bytes(n.to_bytes(20)) for n in range(1, 2 * TOKENS_A_TURN + 2)]
+    async with sessions.begin() as session:
+        session.add_all(Token(chain_id=CHAIN_ID, address=address) for address in [*registered, market.base_token])
+    asked = StandIn(clock, {})
+    job = refresh(parts, sessions, clock, asked)
+    for _ in range(4):
+        await job.run(CHAIN_ID)
+    named = sorted([market.base_token, market.quote_token])
+    assert [sorted(batch) for batch in asked.asked[::2]] == [named] * 4, "each time, by themselves and first"
+    turns = asked.asked[1::2]
+    assert [len(turn) for turn in turns] == [TOKENS_A_TURN, TOKENS_A_TURN, 1, TOKENS_A_TURN]
+    assert sorted(token for turn in turns[:3] for token in turn) == sorted(registered)
+    away = StandIn(clock, None)
+    await refresh(parts, sessions, clock, away).run(CHAIN_ID)
+    assert len(away.asked) == 1, "a market that refuses the named ones is not asked for more"
+
+
+async def test_the_tokens_with_a_market_of_their_own_are_asked_for_without_being_registered(
+    parts: Parts, sessions: SessionFactory, clock: SimulatedClock, market: LocalMarket
+) -> None:
+    settings = parts.chain(CHAIN_ID).settings
+    token = wallet(9).address
+    parts.chain(CHAIN_ID).settings = settings.model_copy(update={"exchange_markets": {token: "binance:FOOUSDT"}})
+    asked = StandIn(clock, {})
+    await refresh(parts, sessions, clock, asked).run(CHAIN_ID)
+    assert token in asked.asked[0]
 
 
 async def test_a_chain_that_stands_still_has_no_fresh_price(
