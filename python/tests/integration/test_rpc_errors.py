@@ -13,7 +13,7 @@ from eth_abi.abi import encode
 
 from devstack.ports import LOOPBACK, free_port
 from tradingflow.chain import failover
-from tradingflow.chain.client import CallReverted, ChainClient
+from tradingflow.chain.client import AnswerMissing, CallReverted, ChainClient
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.evm import ZERO_ADDRESS, keccak
@@ -45,10 +45,13 @@ TROUBLES: list[dict[str, Any]] = [
 
 
 class Refusing:
-    """A node that answers every request with one error, or not at all: a gateway in front of it does."""
+    """A node that answers every request with one error, with nothing when that is None, or not at all.
+
+    Then a gateway in front of it does.
+    """
 
     def __init__(self) -> None:
-        self.error: dict[str, Any] = {}
+        self.error: dict[str, Any] | None = {}
         self.asked = 0
         self.is_gone = False
         self.elsewhere: list[str] = []
@@ -64,6 +67,8 @@ class Refusing:
         if self.is_gone:
             return web.Response(text="<html>the gateway's own page</html>", content_type="text/html")
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"], "error": self.error}
+        if self.error is None:
+            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": "0x"}
         if asked["method"] == "eth_chainId":
             answer = {"jsonrpc": "2.0", "id": asked["id"], "result": "0x1"}
         return web.Response(body=orjson.dumps(answer), content_type="application/json")
@@ -106,6 +111,14 @@ async def test_what_the_node_says_of_itself_is_not(node: Refusing, client: Chain
     with pytest.raises(DependencyUnavailable) as raised:
         await client.call("Vault", ZERO_ADDRESS, "owner")
     assert raised.value.code == "rpc_error"
+
+
+async def test_an_empty_answer_is_neither(node: Refusing, client: ChainClient) -> None:
+    """Of a vault it means a node that is not there yet, and may be asked again; no trade fails for good by it."""
+    node.error = None
+    with pytest.raises(AnswerMissing) as raised:
+        await client.call("Vault", ZERO_ADDRESS, "owner")
+    assert isinstance(raised.value, DependencyUnavailable)
 
 
 class Seconds:

@@ -11,7 +11,13 @@ import aiohttp
 from eth_abi.exceptions import DecodingError
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
-from web3.exceptions import ContractLogicError, ContractPanicError, Web3Exception, Web3RPCError
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    ContractLogicError,
+    ContractPanicError,
+    Web3Exception,
+    Web3RPCError,
+)
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 from web3.types import BlockIdentifier
 
@@ -35,6 +41,16 @@ class CallReverted(Refused):
     def __init__(self, data: bytes) -> None:
         super().__init__(*explain_revert(data))
         self.data = data
+
+
+class AnswerMissing(DependencyUnavailable):
+    """A call came back without what the function returns.
+
+    Of a contract of ours it means a node that is not there yet; anybody else's may just not answer.
+    """
+
+    def __init__(self, chain_id: int) -> None:
+        super().__init__("rpc_unavailable", f"the RPC of chain {chain_id} answered a call with nothing that was asked")
 
 
 class ChainClient:
@@ -69,7 +85,7 @@ class ChainClient:
     async def call(
         self, abi_name: str, address: str, function: str, *args: Any, block: BlockIdentifier = "latest"
     ) -> Any:
-        """`eth_call` of one function. Raises CallReverted, or DependencyUnavailable when RPC fails."""
+        """`eth_call` of one function. Raises CallReverted, AnswerMissing, or DependencyUnavailable when RPC fails."""
         bound = self.contract(abi_name, address).functions[function](*args)
         return await self.guard(bound.call(block_identifier=block))
 
@@ -95,6 +111,8 @@ class ChainClient:
             if _is_evms(message):
                 raise CallReverted(b"") from error
             raise DependencyUnavailable("rpc_error", f"the RPC of chain {self.chain_id} answered: {message}") from error
+        except BadFunctionCallOutput as error:
+            raise AnswerMissing(self.chain_id) from error
         except (TimeoutError, aiohttp.ClientError, OSError, Web3Exception) as error:
             raise DependencyUnavailable(
                 "rpc_unavailable", f"the RPC of chain {self.chain_id} failed: {type(error).__name__}"

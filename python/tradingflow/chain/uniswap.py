@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from web3.exceptions import BadFunctionCallOutput
 from web3.types import BlockIdentifier
 
-from tradingflow.chain.client import ChainClient
+from tradingflow.chain.client import AnswerMissing, ChainClient
 from tradingflow.chain.pool_math import (
     invert,
     mean_tick,
@@ -19,7 +18,7 @@ from tradingflow.chain.pool_math import (
     v2_amount_out,
 )
 from tradingflow.chain.swap_path import V2_FEE, SwapPath, decode_path
-from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused
+from tradingflow.core.errors import InvalidInput, Refused
 from tradingflow.core.evm import ZERO_ADDRESS, parse_address
 
 
@@ -181,7 +180,5 @@ class UniswapReader:
             return await self._client.call(abi, address, function)
         except Refused as error:
             raise Refused(refusal, f"{address} on chain {self._client.chain_id} has no {function}()") from error
-        except DependencyUnavailable as error:
-            if isinstance(error.__cause__, BadFunctionCallOutput):
-                raise Refused(refusal, f"{address} on chain {self._client.chain_id} is no contract") from error
-            raise
+        except AnswerMissing as error:
+            raise Refused(refusal, f"{address} on chain {self._client.chain_id} is no contract") from error

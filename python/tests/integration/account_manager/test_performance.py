@@ -14,7 +14,7 @@ from web3.types import RPCEndpoint
 
 from devstack.anvil import CHAIN_ID
 from devstack.uniswap import Deployer, LocalMarket
-from tests.integration.account_manager.conftest import Session
+from tests.integration.account_manager.conftest import Session, wallet
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.core.clock import SimulatedClock
@@ -191,6 +191,20 @@ async def positions(life: Life) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.text
     found: list[dict[str, Any]] = answer.json()["positions"]
     return found
+
+
+async def test_a_token_that_stops_answering_leaves_the_other_balances_known(life: Life, clock: SimulatedClock) -> None:
+    token = wallet(9).address
+    await life.event("UserDeposit", token=token, amount="1000")
+    await life.hold(life.market.base_token, 2 * ONE)
+    for code in ("0x00", "0x"):  # it ends without a word; it has destroyed itself
+        await life.owner.web3.provider.make_request(RPCEndpoint("anvil_setCode"), [token, code])
+        clock.advance_to(clock.now() + timedelta(seconds=6))
+        answer = await life.alice.get("/portfolio")
+        assert answer.status_code == 200, answer.text
+        held = {p["token"]: p for p in answer.json()["vaults"][0]["positions"]}
+        assert held[token]["reason"] == "balance_unreadable"
+        assert held[life.market.base_token]["amount"] == "2"
 
 
 async def test_prices_not_found_yet_are_pending_and_nothing_is_zero(life: Life) -> None:

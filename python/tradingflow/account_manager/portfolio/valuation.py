@@ -15,7 +15,7 @@ from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfol
 from tradingflow.account_manager.token import repository as registered
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
-from tradingflow.chain.client import ChainClient
+from tradingflow.chain.client import AnswerMissing, ChainClient
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
@@ -120,7 +120,7 @@ async def _balance(client: ChainClient, token: str, holder: str, block: int) -> 
     """None when the token does not answer: other people's code may fail."""
     try:
         return int(await client.call("ERC20", token, "balanceOf", holder, block=block))
-    except Refused:
+    except (Refused, AnswerMissing):
         return None
 
 
