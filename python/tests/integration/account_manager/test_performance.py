@@ -54,6 +54,7 @@ class Life:
     flow: UUID = field(default_factory=uuid4)
 
     async def event(self, name: str, *, transaction: str = "0x" + "cd" * 32, **args: Any) -> None:
+        """Of the owner's doing, unless the arguments name another `user`."""
         await self.owner.web3.provider.make_request(RPCEndpoint("evm_mine"), [])
         block = await self.owner.web3.eth.get_block("latest")
         async with self.sessions.begin() as session:
@@ -67,7 +68,7 @@ class Life:
                     address=self.vault,
                     kind="vault",
                     name=name,
-                    args=args,
+                    args={"user": self.alice.account.address} | args,
                     topics=[],
                     data=b"",
                     block_time=datetime.fromtimestamp(block["timestamp"], UTC),
@@ -205,6 +206,44 @@ async def test_a_token_that_stops_answering_leaves_the_other_balances_known(life
         held = {p["token"]: p for p in answer.json()["vaults"][0]["positions"]}
         assert held[token]["reason"] == "balance_unreadable"
         assert held[life.market.base_token]["amount"] == "2"
+
+
+async def test_what_strangers_deposit_changes_neither_value_nor_profit(life: Life, clock: SimulatedClock) -> None:
+    base, worthless, stranger = life.market.base_token, wallet(8).address, wallet(9).address
+    await life.followed()
+    await life.hold(base, 2 * ONE)
+    await life.owner.web3.provider.make_request(RPCEndpoint("anvil_setCode"), [worthless, "0x00"])
+    await life.event("UserDeposit", token=base, amount=str(2 * ONE))
+    await life.event("UserDeposit", token=worthless, amount="1000", user=stranger)
+    for _ in range(2):
+        await life.priced()
+        clock.advance_to(clock.now() + timedelta(seconds=6))
+        whole = (await life.alice.get("/portfolio")).json()
+        assert worthless not in {p["token"] for p in whole["vaults"][0]["positions"]}
+        assert Decimal(whole["totals"][0]["value"]) > 0
+        found = await life.performance()
+        figures = ("deposited", "left", "realised", "profit", "time_weighted_return", "max_drawdown")
+        assert {name: found["reasons"].get(name) for name in figures} == dict.fromkeys(figures)
+        assert [h["token"] for h in found["holdings"]] == [base]
+        await life.event("UserWithdraw", token=worthless, amount="1000", to=stranger)
+
+
+async def test_a_strangers_deposit_of_a_token_the_owner_names_counts_from_its_own_block(
+    life: Life, clock: SimulatedClock
+) -> None:
+    base, stranger = life.market.base_token, wallet(9).address
+    await life.followed()
+    await life.hold(base, 2 * ONE)
+    await life.event("UserDeposit", token=base, amount=str(2 * ONE), user=stranger)
+    assert await life.priced() == 2
+    assert (await life.performance())["holdings"] == []
+    await life.event("TokenPolicySet", token=base, allowed=True, perTradeCap="0", perDayCap="0")
+    assert await life.priced() == 0
+    clock.advance_to(clock.now() + timedelta(seconds=6))
+    await positions(life)
+    found = await life.performance()
+    assert [h["amount"] for h in found["holdings"]] == [str(2 * ONE)]
+    assert (found["profit"], found["reasons"].get("deposited")) == ("0", None)
 
 
 async def test_prices_not_found_yet_are_pending_and_nothing_is_zero(life: Life) -> None:

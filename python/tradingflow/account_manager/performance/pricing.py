@@ -32,8 +32,10 @@ class BlockPricing:
     async def price(self, vault: Vault) -> int:
         """Price what is missing; returns how many prices were found. Raises DependencyUnavailable."""
         quote_token = self.chains[vault.chain_id].settings.quote_token
+        # A stranger's deposit of these counts once the owner names its token; its block's price must be known by then.
+        in_pools = await self.prices.pools[vault.chain_id].tokens()
         async with self.sessions() as session:
-            events = await repository.events_of(session, vault.chain_id, vault.address)
+            events = await repository.events_of(session, vault, also=in_pools)
             known = await repository.block_prices(session, vault.chain_id, vault.address)
         async with self.sessions() as session, session.begin():
             met = {part.token for event in events for part in event.parts()} - {ZERO_ADDRESS}

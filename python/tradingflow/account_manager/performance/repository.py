@@ -12,9 +12,10 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.performance.figure import Figure
-from tradingflow.account_manager.performance.history import VaultEvent
+from tradingflow.account_manager.performance.history import VaultEvent, of_tokens
 from tradingflow.account_manager.performance.profit import Part
 from tradingflow.account_manager.performance.report import Look
+from tradingflow.account_manager.vault.repository import owners_tokens
 from tradingflow.core.evm import parse_address
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.db.models import (
@@ -32,14 +33,15 @@ from tradingflow.db.models import (
 NAMES = ("UserDeposit", "UserWithdraw", "TradeExecuted")
 
 
-async def events_of(session: AsyncSession, chain_id: int, vault: str) -> list[VaultEvent]:
-    """Deposits, withdrawals and trades of a vault, oldest first."""
+async def events_of(session: AsyncSession, vault: Vault, also: Iterable[str] = ()) -> list[VaultEvent]:
+    """Deposits, withdrawals and trades of the owner's tokens, and of those `also` names, oldest first."""
+    named = await owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
     statement = (
         select(ContractEvent)
-        .where(*_of_vault(chain_id, vault))
+        .where(*_of_vault(vault.chain_id, vault.address))
         .order_by(ContractEvent.block_number, ContractEvent.log_index)
     )
-    return [_event(row) for row in await session.scalars(statement)]
+    return of_tokens((_event(row) for row in await session.scalars(statement)), named.union(also))
 
 
 def _of_vault(chain_id: int, vault: str) -> tuple[ColumnElement[bool], ...]:

@@ -46,6 +46,7 @@ class PerformanceResponse(Gains):
     """How a vault fared, by its own events up to `block_number`.
 
     `time_weighted_return` and `max_drawdown` are ratios: 0.05 is five percent.
+    Tokens that its owner never deposited, its policy never named and it never traded are left out, whoever sent them.
     """
 
     chain_id: int

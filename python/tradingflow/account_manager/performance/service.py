@@ -27,7 +27,7 @@ async def of_vault(reads: AsyncSession, parts: Parts, vault: Vault) -> Performan
     next_block = await repository.next_block(reads, vault.chain_id)
     if next_block is None or not await repository.is_history_complete(reads, vault.chain_id, vault.address):
         return _nothing_known(parts, vault, "history_incomplete: not all events of the vault are stored yet")
-    events = await repository.events_of(reads, vault.chain_id, vault.address)
+    events = await repository.events_of(reads, vault)
     looks = await _looks(reads, parts, vault, events, next_block)
     reporter, is_pending = await _reporter(reads, parts, vault, events)
     if is_pending:

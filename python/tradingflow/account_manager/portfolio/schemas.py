@@ -21,7 +21,11 @@ class Position(ResponseModel):
 
 
 class VaultPortfolio(ResponseModel):
-    """`value` is null, with a `reason`, when any position above zero has no value: a partial sum would mislead."""
+    """`value` is null, with a `reason`, when any position above zero has no value: a partial sum would mislead.
+
+    Positions are the tokens the owner deposited, the vault's policy named or it traded, and those of the chain's
+    configured pools: anybody may deposit anything, and nobody's worthless token shall make the value unknown.
+    """
 
     chain_id: int
     vault: EvmAddressText

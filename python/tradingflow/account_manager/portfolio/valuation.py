@@ -89,9 +89,9 @@ class VaultValuer:
         )
 
     async def _registry(self, vault: Vault, priced: Iterable[str]) -> dict[str, Token]:
-        """The vault's tokens and those with prices; the ones not met before are read from the chain."""
+        """The owner's tokens and those with prices; the ones not met before are read from the chain."""
         async with self.sessions() as session:
-            named = await vaults.tokens_in_events(session, vault.chain_id, vault.address)
+            named = await vaults.owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
             wanted = {*named, *priced} - {ZERO_ADDRESS}
             known = await registered.find(session, vault.chain_id, wanted)
         read = await self.tokens.read(vault.chain_id, wanted - known.keys())

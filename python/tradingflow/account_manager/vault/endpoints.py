@@ -149,7 +149,9 @@ async def build_withdraw(body: WithdrawRequest, build: Builder) -> TransactionsR
 async def build_policy(chain_id: ChainId, body: PolicyRequest, build: Builder, session: Reads) -> TransactionsResponse:
     """Operator, routers, tokens with their caps, cool-down and loss cap in one transaction."""
     default = await repository.operator_address(session, chain_id)
-    known_tokens = await repository.tokens_in_events(session, chain_id, build.vault) if body.loss_cap else set()
+    known_tokens: set[str] = set()
+    if body.loss_cap:
+        known_tokens = await repository.owners_tokens(session, chain_id, build.vault, build.owner)
     return TransactionsResponse(transactions=await build.policy(body, default, known_tokens))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, union
+from sqlalchemy import func, literal_column, select, true, union
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -64,13 +64,25 @@ async def operator_address(session: AsyncSession, chain_id: int) -> str | None:
     return address
 
 
-async def tokens_in_events(session: AsyncSession, chain_id: int, vault: str) -> set[str]:
-    """Every token the vault's own events name: deposits, withdrawals, trades, policies."""
-    of_vault = (ContractEvent.chain_id == chain_id, ContractEvent.address == vault, ContractEvent.args.is_not(None))
+async def owners_tokens(session: AsyncSession, chain_id: int, vault: str, owner: str) -> set[str]:
+    """Every token the vault's own events say its owner deposited, its policy named or it traded.
+
+    Anybody may deposit any token: what a stranger brings counts only when it is one of these.
+    """
+    name, args = ContractEvent.name, ContractEvent.args
+    by_owner = args["user"].astext == owner
+    naming = (
+        ("token", name == literal_column("'UserDeposit'"), by_owner),
+        ("token", name == literal_column("'TokenPolicySet'"), true()),
+        ("tokenIn", name == literal_column("'TradeExecuted'"), true()),
+        ("tokenOut", name == literal_column("'TradeExecuted'"), true()),
+    )
     named = union(
         *(
-            select(ContractEvent.args[key].astext.label("token")).where(*of_vault)
-            for key in ("token", "tokenIn", "tokenOut")
+            select(args[key].astext.label("token")).where(
+                ContractEvent.chain_id == chain_id, ContractEvent.address == vault, *where
+            )
+            for key, *where in naming
         )
     ).subquery()
     found = await session.scalars(select(named.c.token).where(named.c.token.is_not(None)))

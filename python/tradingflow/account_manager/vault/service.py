@@ -156,7 +156,7 @@ async def read_vault(session: AsyncSession, parts: Parts, user_id: UUID, chain_i
     """Settings and policy at one block."""
     vault = await own_vault(session, user_id, chain_id, address)
     client = parts.chain(chain_id)
-    tokens = await repository.tokens_in_events(session, chain_id, address) - {ZERO_ADDRESS}
+    tokens = await repository.owners_tokens(session, chain_id, address, vault.owner_address) - {ZERO_ADDRESS}
     routers = await repository.routers_in_events(session, chain_id, address)
     await session.close()  # nothing more is read: the connection shall not wait for the chain
     routers.update(router for router in (client.settings.swap_router, client.settings.v2_router) if router)
