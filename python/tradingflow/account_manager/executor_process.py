@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tradingflow.account_manager.job import repository as job_runs
 from tradingflow.account_manager.performance.pricing import BlockPricing
+from tradingflow.account_manager.portfolio.rounds import ValuationRounds
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.price.refresh import PriceRefresh
 from tradingflow.account_manager.price.sources import markets_of
@@ -72,6 +73,7 @@ class ExecutorProcess:
         self.prices = PriceBook(self.chains, self.sessions, self.clock)
         self.tokens = TokenRegistry(self.chains, self.prices)
         self.valuer = VaultValuer(self.chains, self.prices, self.tokens, self.sessions)
+        self.valuation_rounds = ValuationRounds(self.valuer, self.sessions, self.clock)
         self.block_pricing = BlockPricing(self.chains, self.prices, self.tokens, self.sessions)
         self.price_refresh = PriceRefresh(
             self.prices, markets_of(settings, self.http, self.clock), self.sessions, self.clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -43,13 +43,16 @@ async def newest(reads: ReadPool, user_id: UUID) -> list[asyncpg.Record]:
 
 
 async def valued_longest_ago(
-    session: AsyncSession, chain_ids: Sequence[int], before: datetime, limit: int
+    session: AsyncSession, chain_id: int, before: datetime, waiting: Collection[UUID], limit: int
 ) -> list[Vault]:
-    """Vaults of these chains whose newest valuation is older than `before`; those never valued come first."""
+    """Vaults of a chain whose newest valuation is older than `before`; those never valued come first.
+
+    Those `waiting` are left out.
+    """
     newest_at = select(func.max(VaultValuation.taken_at)).where(VaultValuation.vault_id == Vault.id).scalar_subquery()
     statement = (
         select(Vault)
-        .where(Vault.chain_id.in_(chain_ids), func.coalesce(newest_at < before, true()))
+        .where(Vault.chain_id == chain_id, Vault.id.not_in(waiting), func.coalesce(newest_at < before, true()))
         .order_by(newest_at.asc().nulls_first(), Vault.id)
         .limit(limit)
     )
