@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute
 
 from tradingflow.db.models import ChainCursor, Cycle, DeadLetter, OutboxMessage, Schedule, Trade
+from tradingflow.db.schedules import is_due
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,7 @@ async def read_vitals(connection: AsyncConnection) -> Vitals:
         unsettled_trades=await _backlog(
             connection, _ages(Trade.created_at).where(Trade.status.in_(("requested", "submitted")))
         ),
-        late_schedules=await _backlog(
-            connection, _ages(Schedule.next_fire_at).where(Schedule.next_fire_at < func.clock_timestamp())
-        ),
+        late_schedules=await _backlog(connection, _ages(Schedule.next_fire_at).where(is_due(func.clock_timestamp()))),
         open_cycles=await _backlog(connection, _ages(Cycle.started_at).where(Cycle.status == "running")),
         dead_letters=await connection.scalar(
             select(func.count()).select_from(DeadLetter).where(DeadLetter.status == "dead")

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Table, and_, bindparam, exists, not_, or_, select, update
+from sqlalchemy import Table, and_, bindparam, exists, not_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -20,9 +20,10 @@ from tradingflow.core.logging import get_logger
 from tradingflow.db.clock import ensure_known
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Cycle, Flow, Schedule, TriggerEvent
+from tradingflow.db.schedules import is_due
 from tradingflow.py_worker.control import terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import CycleStart, open_cycles
-from tradingflow.py_worker.engine.interval import ONCE, Cron, Interval, Once, parse_interval
+from tradingflow.py_worker.engine.interval import Cron, Interval, Once, parse_interval
 from tradingflow.py_worker.trigger_events import TRIGGER_CHANGED
 
 log = get_logger(__name__)
@@ -158,14 +159,10 @@ class Scheduler:
         return [(schedule, event) for schedule, event in await session.execute(statement)]
 
     async def _claim(self, session: AsyncSession, now: datetime) -> Sequence[Schedule]:
-        # Who would be claimed only to wait on stays due and would take the place of those who can be served.
-        is_open = exists().where(Cycle.flow_pk == Schedule.flow_pk, Cycle.status == "running")
-        waiting_once = and_(Schedule.cycle_interval == ONCE, Schedule.overlap != "replace")
-        must_wait = and_(is_open, or_(Schedule.overlap == "queue", Schedule.misfire == "all", waiting_once))
+        # Who would be claimed only to wait on would take the place of those who can be served.
         statement = (
             select(Schedule)
-            .join(Flow, Flow.id == Schedule.flow_pk)
-            .where(Schedule.next_fire_at <= now, Flow.status == "running", not_(must_wait))
+            .where(is_due(now))
             .order_by(Schedule.next_fire_at)
             .limit(BATCH)
             .with_for_update(of=Schedule, skip_locked=True)

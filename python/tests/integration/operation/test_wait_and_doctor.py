@@ -1,11 +1,11 @@
 """What an operator is told: which server is missing and where, and what is wrong with the platform."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert, literal, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from devstack.anvil import CHAIN_ID, Anvil
@@ -13,7 +13,18 @@ from devstack.ports import free_port
 from tradingflow.core.config import ChainSettings, PlatformSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.db.engine import make_engine
-from tradingflow.db.models import ChainCursor, DeadLetter, Flow, OutboxMessage, Schedule, Signer, User
+from tradingflow.db.models import (
+    Base,
+    ChainCursor,
+    Cycle,
+    DeadLetter,
+    Flow,
+    FlowVersion,
+    OutboxMessage,
+    Schedule,
+    Signer,
+    User,
+)
 from tradingflow.messaging.broker import Broker
 from tradingflow.operation.data_services import wait_for_data_services
 from tradingflow.operation.doctor import examine
@@ -84,11 +95,23 @@ def long_ago() -> datetime:
     return datetime.now(UTC) - timedelta(hours=1)
 
 
-def late_schedule() -> list[object]:
+def late_schedule(status: str = "running", **schedule: str) -> list[object]:
     user, flow = uuid4(), uuid4()
-    values = {"id": flow, "user_id": user, "flow_id": "f", "status": "running", "current_version": 1}
-    schedule = {"flow_pk": flow, "cycle_interval": "10s", "next_fire_at": long_ago()}
-    return [insert(User).values(id=user), insert(Flow).values(values), insert(Schedule).values(schedule)]
+    values = {"id": flow, "user_id": user, "flow_id": "f", "status": status, "current_version": 1}
+    due = {"flow_pk": flow, "cycle_interval": "10s", "next_fire_at": long_ago()} | schedule
+    return [insert(User).values(id=user), insert(Flow).values(values), insert(Schedule).values(due)]
+
+
+def schedule_that_waits(**schedule: str) -> list[object]:
+    """For the cycle before."""
+    version = {"version": 1, "graph": {}}
+    cycle = {"cycle": 0, "version": 1, "fire_time": long_ago(), "trigger": "interval", "status": "running"}
+    return [*late_schedule(**schedule), of_the_flow(FlowVersion, version), of_the_flow(Cycle, cycle)]
+
+
+def of_the_flow(table: type[Base], values: Mapping[str, object]) -> object:
+    columns = [literal(value, table.__table__.c[name].type) for name, value in values.items()]
+    return insert(table).from_select(["flow_pk", *values], select(Flow.id, *columns))
 
 
 def stuck_outbox() -> list[object]:
@@ -136,6 +159,21 @@ async def test_trouble_is_named_with_its_cure_and_measured(
     engine = create_async_engine(settings.database_dsn)
     assert gauge in (await render(settings, engine)).decode()
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        late_schedule("paused"),
+        schedule_that_waits(overlap="queue"),
+        schedule_that_waits(misfire="all"),
+        schedule_that_waits(cycle_interval="0"),
+    ],
+    ids=["a paused flow", "behind its open cycle", "that makes up for all", "that runs once"],
+)
+async def test_a_schedule_that_shall_wait_is_not_late(settings: PlatformSettings, waiting: list[object]) -> None:
+    await write(settings, *waiting)
+    assert (await findings(settings))["schedules"].state is State.OK
 
 
 async def test_servers_that_are_away_are_failures_and_not_tracebacks(
