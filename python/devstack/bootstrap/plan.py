@@ -43,6 +43,8 @@ def missing_steps(purpose: str, repository: Path) -> list[Step]:
     packages = [] if environment.is_complete else venv_support
     if purpose == "test" or (purpose == "run" and _native_servers()):
         packages = [*packages, *system.missing_servers()]
+    if purpose == "test":
+        packages = [*packages, *system.missing_test_programs()]
     steps = []
     if packages:
         steps.append(Step(system.TITLE, lambda shell: system.install(packages, shell)))

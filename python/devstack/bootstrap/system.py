@@ -15,7 +15,11 @@ SERVER_PACKAGES = {"redis-server": "redis-server", "rabbitmq-server": "rabbitmq-
 RABBITMQ_PROGRAMS = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"), Path("/opt/rabbitmq/sbin/rabbitmq-server"))
 POLICY_FILE = Path("/usr/sbin/policy-rc.d")
 POLICY = "#!/bin/sh\n# Written by TradingFlow while it installs packages; no service is to start meanwhile.\nexit 101\n"
-UNITS = {"redis-server": ["redis-server"], "rabbitmq-server": ["rabbitmq-server", "epmd.socket"]}
+UNITS = {
+    "redis-server": ["redis-server"],
+    "rabbitmq-server": ["rabbitmq-server", "epmd.socket"],
+    "haproxy": ["haproxy"],
+}
 
 
 def missing_servers() -> list[str]:
@@ -23,6 +27,11 @@ def missing_servers() -> list[str]:
     has_rabbitmq = any(program.exists() for program in RABBITMQ_PROGRAMS) or shutil.which("rabbitmq-server")
     present = {"redis-server": bool(shutil.which("redis-server")), "rabbitmq-server": bool(has_rabbitmq)}
     return [package for package, found in present.items() if not found]
+
+
+def missing_test_programs() -> list[str]:
+    """Packages of what only tests start, and no service needs beside it."""
+    return [] if shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") else ["haproxy"]
 
 
 def missing_venv_support() -> list[str]:
