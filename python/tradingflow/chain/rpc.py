@@ -6,8 +6,8 @@ with `Distrusted` as the word for an answer that cannot be.
 TradingFlowError
 └── DependencyUnavailable
     └── RpcFailed          no usable answer: time-out, HTTP status, broken JSON, an error of the node
-        ├── Refused        the node answered with an error: it cannot, or will not
-        ├── RangeTooWide   eth_getLogs over too many blocks or results: ask for less
+        ├── Refused        the node answered with an error: it cannot, or will not, or has had enough of us
+        ├── RangeTooWide   eth_getLogs over too many blocks or results: ask for fewer blocks
         └── Distrusted     a well-formed answer that contradicts itself or the chain
 """
 
@@ -28,8 +28,9 @@ from tradingflow.core.errors import DependencyUnavailable
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 10.0
+TOO_MANY_REQUESTS = 429
 # Of the 4xx, those that say "not now" rather than "not this".
-TRY_AGAIN = frozenset({408, 425, 429})
+TRY_AGAIN = frozenset({408, 425, TOO_MANY_REQUESTS})
 # What most providers allow in one batch request.
 BATCH_LIMIT = 100
 
@@ -116,11 +117,23 @@ _TOO_WIDE = re.compile(
     r"response size|limit(ed)? (exceeded|to)|exceeds? (the )?(max|limit|range)|query timeout",
     re.IGNORECASE,
 )
+# Words of a node that has had enough of us, however little is asked for: they may read like those above.
+_QUOTA = re.compile(r"\brate|capacity|quota|credits|per second|\b(daily|monthly)\b", re.IGNORECASE)
 
 
 def quantity(number: int) -> str:
     """An integer as JSON-RPC writes it."""
     return hex(number)
+
+
+def _is_range(call: Call) -> bool:
+    """Whether it asks for logs of more than one block: what asks for less cannot be too wide."""
+    method, params = call
+    return method == "eth_getLogs" and params[0].get("fromBlock") != params[0].get("toBlock")
+
+
+def _says_too_wide(message: str) -> bool:
+    return _TOO_WIDE.search(message) is not None and _QUOTA.search(message) is None
 
 
 def node_name(url: str) -> str:
@@ -147,9 +160,9 @@ class RpcNode:
 
     async def call(self, method: str, params: Sequence[Any], answer: Decoder[T]) -> T:
         """The result of one call as `answer`. Raises RpcFailed and its kinds."""
-        body = await self._post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        body = await self._post({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, [(method, params)])
         try:
-            return self._result(method, self._one.decode(body), answer)
+            return self._result((method, params), self._one.decode(body), answer)
         except msgspec.MsgspecError as error:
             raise RpcFailed(f"{self.name} sent no valid answer to {method}") from error
 
@@ -164,32 +177,33 @@ class RpcNode:
             {"jsonrpc": "2.0", "id": place, "method": method, "params": params}
             for place, (method, params) in enumerate(calls)
         ]
-        body = await self._post(requests)
+        body = await self._post(requests, calls)
         try:
             answers = {got.id: got for got in self._many.decode(body)}
-            return [self._result(method, answers[place], answer) for place, (method, _) in enumerate(calls)]
+            return [self._result(call, answers[place], answer) for place, call in enumerate(calls)]
         except (msgspec.MsgspecError, KeyError) as error:
             raise RpcFailed(f"{self.name} sent no valid answer to a batch of {len(calls)}") from error
 
-    def _result(self, method: str, got: _Answer, answer: Decoder[T]) -> T:
+    def _result(self, call: Call, got: _Answer, answer: Decoder[T]) -> T:
         if got.error is not None:
-            raise self._node_error(method, got.error)
+            raise self._node_error(call, got.error)
         return answer.decode(got.result)
 
-    def _node_error(self, method: str, error: _NodeError) -> RpcFailed:
-        text = f"{self.name} refused {method}: {error.code} {error.message[:200]}"
-        too_wide = method == "eth_getLogs" and _TOO_WIDE.search(error.message)
+    def _node_error(self, call: Call, error: _NodeError) -> RpcFailed:
+        text = f"{self.name} refused {call[0]}: {error.code} {error.message[:200]}"
+        too_wide = _is_range(call) and error.code != TOO_MANY_REQUESTS and _says_too_wide(error.message)
         return RangeTooWide(text) if too_wide else Refused(text)
 
-    def _http_error(self, status: int, body: bytes) -> RpcFailed:
+    def _http_error(self, status: int, body: bytes, calls: Sequence[Call]) -> RpcFailed:
         """Some providers refuse a wide range with a 4xx status; the reason is in the body."""
         text = f"{self.name} answered HTTP {status}"
-        if status == 413 or (status == 400 and _TOO_WIDE.search(body[:1000].decode(errors="replace"))):
+        too_wide = status == 413 or (status == 400 and _says_too_wide(body[:1000].decode(errors="replace")))
+        if too_wide and any(map(_is_range, calls)):
             return RangeTooWide(text)
         will_not = 400 <= status < 500 and status not in TRY_AGAIN
         return Refused(text) if will_not else RpcFailed(text)
 
-    async def _post(self, request: object) -> bytes:
+    async def _post(self, request: object, calls: Sequence[Call]) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
@@ -198,7 +212,7 @@ class RpcNode:
             ) as response:
                 body = await response.read()
                 if response.status != 200:
-                    raise self._http_error(response.status, body)
+                    raise self._http_error(response.status, body, calls)
                 return body
         except TimeoutError as error:
             raise RpcFailed(f"{self.name} did not answer in time") from error
