@@ -15,6 +15,7 @@ FAULTS = ("slow", "http_429", "http_500", "truncated", "wrong_chain", "stale", "
 SLOW_S = 0.4
 Answer = dict[str, Any]
 MOST_BLOCKS = 20
+MOST_LOGS = 20
 
 
 class FaultyRpc:
@@ -103,8 +104,15 @@ def _behind(call: Any) -> Any:
     return call | {"params": ["0x0", False]} if call["params"][:1] == ["latest"] else call
 
 
+def _result_limit(call: Any, answer: Answer) -> Answer:
+    """As a node that counts what it found instead of the blocks it was asked for."""
+    is_too_much = call["method"] == "eth_getLogs" and len(answer.get("result") or ()) > MOST_LOGS
+    return _error(call, -32005, f"query returned more than {MOST_LOGS} results") if is_too_much else answer
+
+
 SPOILERS: dict[str, Callable[[Any, Answer], Answer]] = {
     "no_state": _no_state,
+    "result_limit": _result_limit,
     "wrong_chain": _wrong_chain,
     "stale": _stale,
     "headless": _headless,

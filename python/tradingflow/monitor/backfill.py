@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,6 +66,10 @@ class Backfill:
         finally:
             await end_all(pending)
 
+    async def again(self, span: Span, addresses: Sequence[str]) -> Span:
+        """The same blocks for other addresses, whose logs may be too many for one answer. Raises RpcFailed."""
+        return await read_split(self._reader, self._sizer, span.first, span.last, addresses)
+
     async def _read(self, first: int, last: int) -> tuple[Span, int]:
         known = len(self._contracts)
         span = await read_split(self._reader, self._sizer, first, last, self._contracts.addresses())
@@ -73,7 +77,7 @@ class Backfill:
         return span, known
 
 
-async def read_split(reader: ChainReader, sizer: RangeSizer, first: int, last: int, addresses: list[str]) -> Span:
+async def read_split(reader: ChainReader, sizer: RangeSizer, first: int, last: int, addresses: Sequence[str]) -> Span:
     """A settled span, read in halves where a node finds it too wide. Raises RpcFailed."""
     try:
         return await reader.settled(first, last, addresses)

@@ -190,7 +190,7 @@ class Follower:
         backfill = Backfill(self._reader, state.assembler.contracts, self._sizer)
         async with BackgroundWriter() as writer:  # PostgreSQL stores a batch while the next one is decoded
             async for span, known in backfill.spans(state.next_block, last):
-                batch = await state.assembler.batch(span, known, self._reader.settled_again)
+                batch = await state.assembler.batch(span, known, backfill.again)
                 await writer.write(self._store_batch(state, batch, span, head))
         return True
 

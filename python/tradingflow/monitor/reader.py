@@ -127,10 +127,6 @@ class ChainReader:
 
         return await self._pool.run(read)
 
-    async def settled_again(self, span: Span, addresses: Sequence[str]) -> Span:
-        """The same settled blocks for other addresses."""
-        return await self.settled(span.first, span.last, addresses)
-
     async def implementations(self, addresses: Sequence[str], block: int) -> dict[str, str]:
         """What the EIP-1967 slots of these contracts held after this block; without those that held nothing.
 

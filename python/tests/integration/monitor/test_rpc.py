@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
-from devstack.emitter import Emitter, transfer_burst_contract, word
-from devstack.faulty_rpc import FAULTS, FaultyRpc
+from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from devstack.faulty_rpc import FAULTS, MOST_LOGS, FaultyRpc
 from tradingflow.chain.registry import AbiRegistry
 from tradingflow.chain.rpc import RpcFailed
 from tradingflow.core.config import ChainSettings
@@ -67,6 +67,20 @@ async def test_a_range_limit_is_learned(anvil: Anvil, token: str, engine: AsyncE
     async with node(anvil, "range_limit") as url, follow_chain(chain([url]), engine, AbiRegistry()) as follower:
         await catch_up(follower)
     assert len(await stored.events()) == 40
+
+
+async def test_children_with_more_logs_than_a_node_gives_at_once_are_read_in_parts(
+    anvil: Anvil, engine: AsyncEngine, stored: Stored, emitter: Emitter
+) -> None:
+    factory, child = emitter.deploy(echo_contract(3)), emitter.deploy(echo_contract(1))
+    emitter.emit(factory, [event_topic("VaultCreated(address,address)"), word(emitter.account), word(child)])
+    for _ in range(MOST_LOGS + 10):
+        emitter.emit(child, [event_topic("Paused()")])
+    emitter.mine(5)
+    await stored.monitor(factory, "vault_factory")
+    async with node(anvil, "result_limit") as url, follow_chain(chain([url]), engine, AbiRegistry()) as follower:
+        await catch_up(follower)
+    assert [event.name for event in await stored.events()] == ["VaultCreated", *["Paused"] * (MOST_LOGS + 10)]
 
 
 async def test_heads_by_socket_wake_the_follower(
