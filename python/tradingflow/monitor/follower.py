@@ -172,12 +172,12 @@ class Follower:
         return found
 
     async def _tip_is_canonical(self, state: State) -> bool:
-        """Whether the block we stored last is on the node's chain."""
+        """Whether the block we stored last is on the chain. Raises Distrusted when no node has one of its number."""
         tip = state.lineage.tip
         if tip is None:
             return True
-        canonical = await self._reader.header(tip)
-        return canonical is not None and canonical.hash == state.lineage.hash_at(tip)
+        (canonical,) = await self._reader.headers([tip])
+        return canonical.hash == state.lineage.hash_at(tip)
 
     def _knows(self, state: State, head: Head) -> bool:
         """Whether the node's head, which is not above our tip, is a block we stored. Raises Distrusted."""

@@ -70,11 +70,6 @@ class ChainReader:
         await self._pool.compare_heads()
         return await self._pool.run(read)
 
-    async def header(self, number: int) -> Header | None:
-        """The canonical header of this block; None where the chain does not have it."""
-        found = await self._pool.run(lambda node: _headers(node, [number]))
-        return found[0] if found else None
-
     async def headers(self, numbers: Sequence[int]) -> list[Header]:
         """The canonical headers of these blocks, lowest first, without those above the head.
 

@@ -1,13 +1,15 @@
 """The chain goes back on itself: what is stored goes with it, or the chain is halted."""
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from devstack.anvil import Anvil
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
 from devstack.faulty_rpc import FaultyRpc
-from tradingflow.chain.rpc import RpcFailed
+from tradingflow.chain.rpc import Distrusted, RpcFailed
 from tradingflow.messaging.chain_messages import ChainEventReverted, ChainReorged, decode_chain_message
 from tradingflow.monitor.notify import ANNOUNCEMENT
 
@@ -134,6 +136,47 @@ async def test_a_node_without_the_blocks_cannot_halt_the_chain(
     assert rpc.spoilt["headless"]
     assert (await stored.cursor()).halted_reason is None
     assert [int(event.args["value"]) for event in await stored.events()] == [0, 9_000]
+
+
+class Lagging(FaultyRpc):
+    """A stand-in that lacks the blocks from `missing` on, whatever head the balancer before it tells."""
+
+    missing = float("inf")
+
+    async def _forward(self, calls: Sequence[Any]) -> list[dict[str, Any]]:
+        answers = await super()._forward(calls)
+        lacks = [
+            call["method"] == "eth_getBlockByNumber"
+            and call["params"][0] != "latest"
+            and int(call["params"][0], 16) >= self.missing
+            for call in calls
+        ]
+        return [answer | {"result": None} if gone else answer for answer, gone in zip(answers, lacks, strict=True)]
+
+
+@pytest.mark.parametrize("mined", [1, 40])  # near the head, and far behind it
+async def test_a_node_without_the_last_block_takes_nothing_back(
+    follow: Follow, anvil: Anvil, emitter: Emitter, stored: Stored, mined: int
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(3):
+        emitter.send(token, burst(100 * block, count=1))
+    await stored.monitor(token, "erc20")
+    rpc = Lagging(anvil.url, random.Random(1), rate=0.0)
+    async with rpc.serving(), follow(rpc_urls=(rpc.url,), finality_blocks=4) as follower:
+        await catch_up(follower)
+        before = await stored.events()
+        rpc.missing = emitter.head
+        emitter.mine(mined)
+        with pytest.raises(Distrusted):
+            await follower.round()
+        assert await stored.events() == before
+        rpc.missing = float("inf")
+        await catch_up(follower)
+
+    assert await stored.events() == before
+    said = [decode_chain_message(row.body) for row in await stored.outbox() if row.exchange != ANNOUNCEMENT]
+    assert said == []
 
 
 async def test_a_reorg_deeper_than_finality_halts_the_chain_and_changes_nothing(
