@@ -75,7 +75,7 @@ class ContractTriggers:
                     payload = msgspec.to_builtins(message)
                     await record_event(session, flows, "contract_event", message.event_id, payload)
                 else:
-                    await take_back(session, message.event_id, flows, "a reorg took the event back")
+                    await take_back(session, message.event_id, flows)
         except (SQLAlchemyError, OSError) as error:
             if (passing := passing_failure(error)) is not None:
                 raise passing from error

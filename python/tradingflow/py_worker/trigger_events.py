@@ -13,19 +13,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.db.models import Flow, TriggerEvent
 
 TRIGGER_CHANGED = "the flow's trigger was changed"
+TAKEN_BACK = "a reorg took the event back"
 
 
 async def record_event(
     session: AsyncSession, flows: Sequence[UUID], kind: str, dedupe_key: str, payload: Any
 ) -> dict[UUID, int]:
-    """Record an event for each flow; returns the ids of those that were not there yet."""
+    """Record an event for each flow, again where a reorg had taken it back; returns the ids of those recorded."""
     if not flows:
         return {}
     rows = [
         {"flow_pk": flow_pk, "kind": kind, "dedupe_key": dedupe_key, "payload": payload, "status": "pending"}
         for flow_pk in flows
     ]
-    statement = insert(TriggerEvent).values(rows).on_conflict_do_nothing()
+    statement = insert(TriggerEvent).values(rows)
+    statement = statement.on_conflict_do_update(
+        index_elements=[TriggerEvent.flow_pk, TriggerEvent.dedupe_key],
+        set_={"status": "pending", "reason": None},
+        where=(TriggerEvent.status == "skipped") & (TriggerEvent.reason == TAKEN_BACK),
+    )
     found = await session.execute(statement.returning(TriggerEvent.flow_pk, TriggerEvent.id))
     return {row.flow_pk: row.id for row in found}
 
@@ -46,12 +52,12 @@ async def skip_pending(session: AsyncSession, flow_pk: UUID, reason: str) -> Non
     await session.execute(pending.values(status="skipped", reason=reason))
 
 
-async def take_back(session: AsyncSession, dedupe_key: str, flows: Sequence[UUID], reason: str) -> None:
-    """An event turned out not to have happened: where it has not started a cycle yet, it does not."""
+async def take_back(session: AsyncSession, dedupe_key: str, flows: Sequence[UUID]) -> None:
+    """A reorg took an event back: where it has not started a cycle yet, it does not."""
     pending = update(TriggerEvent).where(
         TriggerEvent.flow_pk.in_(flows), TriggerEvent.dedupe_key == dedupe_key, TriggerEvent.status == "pending"
     )
-    await session.execute(pending.values(status="skipped", reason=reason))
+    await session.execute(pending.values(status="skipped", reason=TAKEN_BACK))
 
 
 async def list_events(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[TriggerEvent]:

@@ -295,6 +295,27 @@ async def test_an_event_a_reorg_took_back_starts_nothing_any_more(client: Client
 
 
 @pytest.mark.usefixtures("monitored")
+async def test_an_event_that_comes_back_after_a_reorg_starts_one_cycle(client: Client, broker: Broker) -> None:
+    await client.execute("again", TOLD, [], **on_swaps(final=False))
+    await client.ok("POST", "/flows/again/pause")
+    event = swap(1)
+    fields = {name: getattr(event, name) for name in ChainEventReverted.__struct_fields__}
+    for message, status in ((event, "pending"), (ChainEventReverted(**fields), "skipped"), (event, "pending")):
+        await tell(broker, CHAIN_EVENTS, message)
+        await until(lambda status=status: _statuses(client, "again", [status]))  # type: ignore[misc]
+    await client.ok("POST", "/flows/again/resume")
+    await client.cycle_end("again")
+    await tell(broker, CHAIN_EVENTS, event)
+    await tell(broker, CHAIN_EVENTS, swap(2))
+    await client.cycle_end("again", 1)
+    told = await events(client, "again")
+    assert [(event["status"], event["reason"], event["cycle"]) for event in told] == [
+        ("started", None, 1),
+        ("started", None, 0),
+    ]
+
+
+@pytest.mark.usefixtures("monitored")
 async def test_events_told_while_no_worker_is_there_are_not_lost(
     start_worker: StartWorker, add_user: Callable[[], Any], settings: Any
 ) -> None:
