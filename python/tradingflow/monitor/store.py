@@ -57,7 +57,7 @@ class CursorMoved(Conflict):
     """Somebody else wrote this chain since we read its cursor: read it again."""
 
     def __init__(self, chain_id: int) -> None:
-        super().__init__("cursor_moved", f"chain {chain_id} was changed by another Monitor")
+        super().__init__("cursor_moved", f"chain {chain_id} was changed by another Monitor, or an operator")
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,8 @@ class ChainStore:
     async def commit_history(self, batch: Batch, contracts: Sequence[Contract], next_block: int) -> list[Contract]:
         """Store the past of some contracts in the blocks of a batch; returns the contracts discovered that are new.
 
-        Raises CursorMoved when the chain is no longer stored up to `next_block`.
+        Raises CursorMoved when the chain is no longer stored up to `next_block`, or the past of these contracts no
+        longer up to the batch: an operator had it read again.
         """
         addresses = [contract.address for contract in contracts]
         async with self._engine.begin() as connection:
@@ -379,11 +380,17 @@ class ChainStore:
                 raise CursorMoved(self._chain_id)
             await self._insert_missing_blocks(connection, batch)
             await self._copy_events(connection, batch.events)
-            await connection.execute(
+            moved = await connection.execute(
                 update(MonitoredContract)
-                .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.address.in_(addresses))
+                .where(
+                    MonitoredContract.chain_id == self._chain_id,
+                    MonitoredContract.address.in_(addresses),
+                    MonitoredContract.history_next == batch.first_block,
+                )
                 .values(history_next=batch.next_block)
             )
+            if moved.rowcount != len(addresses):
+                raise CursorMoved(self._chain_id)
             await insert_implementations(connection, self._chain_id, batch.upgrades)
             added = await self._insert_contracts(
                 connection, batch.discovered, live_from=next_block, next_block=next_block

@@ -1,6 +1,7 @@
 """What an operator's commands find and mend."""
 
 import json
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, update
@@ -16,9 +17,11 @@ from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted,
 from tradingflow.messaging.topology import CHAIN_EVENTS_FINAL
 from tradingflow.monitor.catalogue import keep_abi, keep_rule
 from tradingflow.monitor.discovery import FactoryRule
+from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.notify import ANNOUNCEMENT
 from tradingflow.monitor.operation import Difference, Operation, statuses
 from tradingflow.monitor.server import ChainParts, open_chain
+from tradingflow.monitor.store import ChainStore, CursorMoved
 
 from .stored import Stored, catch_up
 
@@ -123,6 +126,29 @@ async def test_reindex_reads_a_contract_again(
         assert await stored.events() == []
         await catch_up(parts.follower)
     assert await stored.events() == before
+
+
+async def test_reindex_while_the_past_is_read_loses_nothing(
+    chain: ChainSettings, engine: AsyncEngine, stored: Stored, emitter: Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    for block in range(6):
+        emitter.send(token, word(1) + word(block))
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        await stored.monitor(parse_address(token), "erc20")
+        await parts.follower.round()  # reads what is settled; the blocks near the head are still missing
+
+        async def reindex_first(store: ChainStore, *batch: Any) -> list[Contract]:
+            monkeypatch.undo()
+            assert await operation(parts, engine).reindex(parse_address(token)) > 0
+            return await store.commit_history(*batch)
+
+        monkeypatch.setattr(ChainStore, "commit_history", reindex_first)
+        with pytest.raises(CursorMoved):
+            await parts.follower.round()
+        await catch_up(parts.follower)
+    assert [int(event.args["value"]) for event in await stored.events()] == list(range(6))
 
 
 async def test_a_halted_chain_goes_on_from_where_the_operator_says(
