@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, RowMapping, delete, func, select, update
+from sqlalchemy import Row, RowMapping, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tradingflow.chain.registry import AbiRegistry
@@ -155,14 +155,22 @@ class Operation:
         return True
 
     async def reindex(self, address: str) -> int:
-        """Forget the events of one contract and read them again from its first block; returns how many there were."""
+        """Forget the events of one contract and read them again from its first block; returns how many there were.
+
+        One that the follower has not taken up yet is left for it to take up.
+        """
         async with self._engine.begin() as connection:
             cursor = await self._locked_cursor(connection)
             ours = (MonitoredContract.chain_id == self._chain_id, MonitoredContract.address == address)
             again = update(MonitoredContract).where(*ours)
             again = again.values(
                 history_next=MonitoredContract.from_block,
-                live_from=func.greatest(MonitoredContract.from_block, cursor.next_block),
+                live_from=case(
+                    (
+                        MonitoredContract.live_from.is_not(None),
+                        func.greatest(MonitoredContract.from_block, cursor.next_block),
+                    )
+                ),
             )
             if (await connection.execute(again)).rowcount == 0:
                 raise NotFound("monitored contract", address)

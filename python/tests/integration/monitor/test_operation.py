@@ -151,6 +151,21 @@ async def test_reindex_while_the_past_is_read_loses_nothing(
     assert [int(event.args["value"]) for event in await stored.events()] == list(range(6))
 
 
+async def test_reindex_leaves_a_contract_to_be_taken_up_by_the_follower(
+    chain: ChainSettings, engine: AsyncEngine, stored: Stored, emitter: Emitter
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    emitter.send(token, word(1) + word(0))
+    async with open_chain(chain, engine, AbiRegistry()) as parts:
+        await catch_up(parts.follower)
+        await stored.monitor(parse_address(token), "erc20")
+        assert await operation(parts, engine).reindex(parse_address(token)) == 0
+        await catch_up(parts.follower)
+        emitter.send(token, word(1) + word(1))
+        await catch_up(parts.follower)
+    assert [int(event.args["value"]) for event in await stored.events()] == [0, 1]
+
+
 async def test_a_halted_chain_goes_on_from_where_the_operator_says(
     token: str, chain: ChainSettings, engine: AsyncEngine, stored: Stored, emitter: Emitter
 ) -> None:
