@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session
 from tests.integration.account_manager.notices import (
     HEAD,
@@ -22,9 +23,8 @@ from tests.integration.account_manager.notices import post as post  # noqa: PLC0
 from tests.integration.account_manager.test_history_routes import VAULT, event, trade
 from tests.integration.account_manager.test_history_routes import flow as flow  # noqa: PLC0414 - the fixture
 from tests.integration.local_server import server as server  # noqa: PLC0414 - the fixture
-from tradingflow.db.models import (
-    MonitoredContract,
-)
+from tradingflow.account_manager.notification.collector import AT_ONCE
+from tradingflow.db.models import MonitoredContract, NotificationCursor, NotificationDelivery
 
 
 async def test_final_events_are_told_once_and_in_time(alice: Session, post: Post) -> None:
@@ -121,6 +121,27 @@ async def test_withdrawals_are_told_once_they_are_final(alice: Session, post: Po
     await store(post.sessions, head=HEAD + 30, final=HEAD + 1)
     assert [told["type"] for told in await post.both()] == ["vault.withdrawal"]
     assert await post.both() == []
+
+
+async def test_a_block_full_of_movements_is_told_whole_and_holds_up_nothing(
+    alice: Session, post: Post, flow: UUID
+) -> None:
+    hook = await add_webhook(alice, post, topics=["vault.deposit", "vault.withdrawal"])
+    await post.collect()
+    movements = [(HEAD, n, "UserDeposit") for n in range(AT_ONCE + 1)] + [(HEAD + 1, 0, "UserWithdraw")]
+    async with post.sessions.begin() as session:
+        for block, log_index, name in reversed(movements):
+            moved = event(VAULT, block, name)
+            moved.log_index, moved.block_time = log_index, post.clock.now()
+            session.add(moved)
+    await store(post.sessions, head=HEAD + 30, final=HEAD + 20)
+    await post.collect()
+    told = select(NotificationDelivery.payload).where(NotificationDelivery.channel_id == UUID(hook["id"]))
+    async with post.sessions() as session:
+        payloads = list(await session.scalars(told.order_by(NotificationDelivery.created_at)))
+        cursor = await session.get_one(NotificationCursor, f"vaults:{CHAIN_ID}")
+    assert [(p["block_number"], p["log_index"], p["name"]) for p in payloads] == movements
+    assert cursor.next_block == HEAD + 20
 
 
 async def test_a_subscription_is_for_a_monitored_contract_that_is_no_strangers_vault(

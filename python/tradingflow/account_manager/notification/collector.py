@@ -77,7 +77,7 @@ class Collector:
             )
             await outgoing.tell(session, found, self._clock.now())
             cursor.next_block = max(first, complete)
-            return len(found) == AT_ONCE and complete > first
+            return complete < chain.next_final_block
 
 
 async def _cursor(session: AsyncSession, source: str, **start: datetime | int) -> NotificationCursor:

@@ -112,7 +112,10 @@ def _cycle(cycle: Cycle, flow: Flow) -> Happening:
 async def vault_movements(
     session: AsyncSession, chain_id: int, first: int, until: int, limit: int
 ) -> tuple[list[Happening], int]:
-    """Deposits and withdrawals in blocks [first, until), and the block up to which these are all of them."""
+    """Deposits and withdrawals in blocks [first, until), and the block up to which these are all of them.
+
+    At least `limit` if there are as many: a block that is begun is read to its end, however much is in it.
+    """
     statement = (
         select(Vault.user_id, ContractEvent)
         .join(
@@ -126,11 +129,12 @@ async def vault_movements(
             ContractEvent.name.in_(VAULT_TOPICS),
             _has_channel(Vault.user_id),
         )
-        .order_by(ContractEvent.block_number, ContractEvent.log_index)
-        .limit(limit)
+        .order_by(ContractEvent.block_number)
+        .fetch(limit, with_ties=True)
     )
     rows: Sequence[Any] = (await session.execute(statement)).all()
-    complete = until if len(rows) < limit else rows[-1][1].block_number
+    rows = sorted(rows, key=lambda row: (row[1].block_number, row[1].log_index))
+    complete = until if len(rows) < limit else rows[-1][1].block_number + 1
     return [_movement(user_id, event) for user_id, event in rows], complete
 
 
