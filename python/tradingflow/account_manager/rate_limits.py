@@ -1,7 +1,7 @@
 """How often a caller may ask.
 
-Sign-in and deployments are counted in Redis, in sliding windows, by all processes together. Ordinary requests are
-counted by each process for itself, since asking Redis would cost more than many of them do.
+Sign-in, deployments and messages asked for are counted in Redis, in sliding windows, by all processes together.
+Ordinary requests are counted by each process for itself, since asking Redis would cost more than many of them do.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ log = get_logger(__name__)
 
 # Messages to an address that nobody has proved to be theirs.
 CONFIRMATION_LIMIT = "5/hour"
+# Notices that somebody asks for only to see one come.
+TEST_NOTICE_LIMIT = "10/minute"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class RateLimits:
         self.sign_in = Rule("sign-in attempts", parse(settings.sign_in_limit))
         self.deploy = Rule("vault deployments", parse(settings.deploy_limit))
         self.confirmation = Rule("confirmation messages", parse(CONFIRMATION_LIMIT))
+        self.test_notice = Rule("test notices", parse(TEST_NOTICE_LIMIT))
         self.request = Rule("requests", parse(settings.request_limit))
         self._counts: Counter[str] = Counter()
         self._window_began = time.monotonic()

@@ -46,3 +46,13 @@ async def test_requests_are_limited_by_account_and_one_account_does_not_limit_an
     codes = [(await alice.get("/users/me")).status_code for _ in range(21)]
     assert codes == [200] * 20 + [429]
     assert (await mallory.get("/users/me")).status_code == 200
+
+
+async def test_test_notices_are_limited_by_account(alice: Session, mallory: Session) -> None:
+    mine, theirs = [
+        (await session.post("/webhooks", {"url": "https://example.com/"})).json()["id"] for session in (alice, mallory)
+    ]
+    answers = [await alice.post(f"/webhooks/{mine}/test") for _ in range(11)]
+    assert [a.status_code for a in answers] == [202] * 10 + [429]
+    assert answers[-1].json()["detail"] == "at most 10 per 1 minute test notices are allowed"
+    assert (await mallory.post(f"/webhooks/{theirs}/test")).status_code == 202

@@ -26,6 +26,8 @@ from tests.integration.account_manager.test_history_routes import VAULT
 from tests.integration.account_manager.test_history_routes import flow as flow  # noqa: PLC0414 - the fixture
 from tests.integration.local_server import server as server  # noqa: PLC0414 - the fixture
 from tradingflow.account_manager.notification.delivery import CLAIM, GIVEN_UP_AFTER, PAUSES_S, Deliverer
+from tradingflow.account_manager.notification.outgoing import delivery_row, write
+from tradingflow.account_manager.notification.topics import TEST
 from tradingflow.account_manager.retention.repository import DELIVERIES_KEPT, delete_some
 from tradingflow.db.models import (
     EventSubscription,
@@ -169,8 +171,9 @@ async def test_a_worker_that_dies_while_sending_delays_the_notice_and_loses_it_n
 
 async def test_a_receiver_that_hangs_takes_no_more_than_its_share(alice: Session, mallory: Session, post: Post) -> None:
     slow, quick = await add_webhook(mallory, post), await add_webhook(alice, post)
-    for _ in range(20):
-        await mallory.post(f"/webhooks/{slow['id']}/test")
+    backlog = [delivery_row(UUID(slow["id"]), f"{n}", TEST, {}, post.clock.now()) for n in range(1_500)]
+    async with post.sessions.begin() as session:
+        await write(session, backlog)
     await alice.post(f"/webhooks/{quick['id']}/test")
     claimed = await Deliverer(post.sessions, post.settings, post.http, post.clock)._claim()
     assert sorted(str(one.channel.id) for one in claimed).count(slow["id"]) == 5

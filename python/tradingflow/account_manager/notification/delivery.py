@@ -37,7 +37,6 @@ log = get_logger(__name__)
 AT_ONCE = 100
 # So many of one channel: a receiver that hangs does not hold up the others.
 AT_ONCE_OF_CHANNEL = 5
-CANDIDATES = 1_000
 # Longer than AT_ONCE_OF_CHANNEL tries take.
 CLAIM = timedelta(seconds=60)
 # The pauses after each failed try, about 28 hours in all (the schedule Standard Webhooks suggests).
@@ -81,19 +80,23 @@ class Deliverer:
             due = (
                 select(
                     Delivery.id,
+                    Delivery.due_at,
                     func.row_number().over(partition_by=Delivery.channel_id, order_by=Delivery.due_at).label("place"),
                 )
                 .where(Delivery.due_at <= now)
-                .order_by(Delivery.due_at)
-                .limit(CANDIDATES)
+                .subquery()
+            )
+            share = (
+                select(due.c.id)
+                .where(due.c.place <= AT_ONCE_OF_CHANNEL)
+                .order_by(due.c.due_at)
+                .limit(AT_ONCE)
                 .subquery()
             )
             chosen = (
                 select(Delivery.id)
-                .join(due, due.c.id == Delivery.id)
-                .where(due.c.place <= AT_ONCE_OF_CHANNEL, Delivery.due_at <= now)
-                .order_by(Delivery.due_at)
-                .limit(AT_ONCE)
+                .join(share, share.c.id == Delivery.id)
+                .where(Delivery.due_at <= now)
                 .with_for_update(of=Delivery, skip_locked=True)
             )
             ids = list(await session.scalars(chosen))

@@ -163,7 +163,9 @@ class ChannelService:
             raise NotFound("subscription", subscription_id)
 
     async def test(self, channel_id: UUID) -> DeliveryResponse:
+        """Raises TooManyRequests."""
         row = await self.channel(channel_id, webhooks=True)
+        await self._parts.limits.count(self._parts.limits.test_notice, str(self._user_id))
         return DeliveryResponse.model_validate(await self._tell(row.id, TEST))
 
     async def _tell(self, channel_id: UUID, topic: str) -> NotificationDelivery:

@@ -76,7 +76,7 @@ async def rotate_secret(webhook_id: UUID, channels: Channels) -> SecretResponse:
 
 @router.post("/{webhook_id}/test", status_code=202, responses=_NOT_FOUND)
 async def test_webhook(webhook_id: UUID, channels: Channels) -> DeliveryResponse:
-    """Send a `channel.test` notice."""
+    """Send a `channel.test` notice, at most ten in a minute."""
     return await channels.test(webhook_id)
 
 
