@@ -196,8 +196,9 @@ async def test_events_are_found_by_their_arguments(deployed: None, alice: Sessio
     for wrong in ("to", ":x", "a b:1", "to:\u0000", "x:" + "1" * 300):
         answer = await alice.get("/events", chain_id=CHAIN_ID, contract=TOKEN, argument=wrong)
         assert (answer.status_code, answer.json()["error"]) == (422, "invalid_argument"), wrong
-    answer = await alice.get("/events", chain_id=CHAIN_ID, argument="fee:500")
-    assert (answer.status_code, answer.json()["error"]) == (422, "contract_missing")
+    for needing in ({"argument": "fee:500"}, {"name": "Ping"}):
+        answer = await alice.get("/events", chain_id=CHAIN_ID, **needing)
+        assert (answer.status_code, answer.json()["error"]) == (422, "contract_missing"), needing
 
 
 async def test_the_same_abi_is_kept_once_whatever_else_it_declares(

@@ -25,7 +25,7 @@ async def search_events(
     session: Reads,
     chain_id: Annotated[ChainId, Query()],
     contract: Annotated[EvmAddressField | None, Query()] = None,
-    name: Annotated[str | None, Query(max_length=128, pattern=r"^\w+$")] = None,
+    name: Annotated[str | None, Query(max_length=128, pattern=r"^\w+$", description="with `contract` only")] = None,
     from_block: Annotated[BlockNumber | None, Query()] = None,
     to_block: Annotated[BlockNumber | None, Query()] = None,
     argument: Annotated[
@@ -41,6 +41,8 @@ async def search_events(
     Events of a contract you registered are decoded by the ABI you gave.
     """
     parts.settings.chain(chain_id)
+    if name is not None and contract is None:
+        raise InvalidInput("contract_missing", "a name can be asked for within one contract; give `contract`")
     if argument and contract is None:
         raise InvalidInput("contract_missing", "arguments can be asked for within one contract; give `contract`")
     arguments = parse_arguments(argument or ())
