@@ -16,8 +16,8 @@ from tradingflow.db.models.chain import ContractAbi, ContractEvent
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, decode_chain_message
 from tradingflow.messaging.topology import CHAIN_EVENTS_FINAL
 from tradingflow.monitor.catalogue import keep_abi, keep_rule
-from tradingflow.monitor.discovery import FactoryRule
 from tradingflow.monitor.contracts import Contract
+from tradingflow.monitor.discovery import FactoryRule
 from tradingflow.monitor.notify import ANNOUNCEMENT
 from tradingflow.monitor.operation import Difference, Operation, statuses
 from tradingflow.monitor.server import ChainParts, open_chain
