@@ -25,17 +25,22 @@ class MeasuredPool(TaskPool):
 
 
 def _both(first: Callback, then: Callback) -> Callback:
-    def callback(end: Any, **options: Any) -> Any:
-        first(end)
-        return then(end, **options)
+    def callback(end: Any, **options: Any) -> None:
+        # Celery frees the task's place in the pool when it hears of its end: nothing may keep that from it.
+        try:
+            first(end)
+        finally:
+            then(end, **options)
 
     return callback
 
 
-def _ended(task: str, end: tuple[bool | int, object, float]) -> None:
+def _ended(task: str, end: tuple[bool | int, object, float | None]) -> None:
+    """How long a task ran that raised, Celery does not always say."""
     failed, _, seconds = end
     TASKS.labels(task, FAILED if failed else SUCCEEDED).inc()
-    DURATION.labels(task).observe(seconds)
+    if seconds is not None:
+        DURATION.labels(task).observe(seconds)
 
 
 def _lost(task: str, _: object) -> None:

@@ -54,6 +54,7 @@ class Handed(MeasuredPool):
     [
         ("callback", (0, "None", 0.2), "succeeded"),
         ("callback", (1, "ExceptionInfo", 0.2), "failed"),
+        ("callback", (1, "ExceptionInfo", None), "failed"),
         ("error_callback", "WorkerLostError", "lost"),
     ],
 )
@@ -62,6 +63,13 @@ def test_each_end_is_counted_once_and_told_to_celery(callback: str, end: object,
     handed.end(callback, end)
     assert {kind: count(kind) for kind in ("succeeded", "failed", "lost") if count(kind)} == {outcome: 1.0}
     assert handed.heard == [(callback, end)]
+
+
+def test_celery_hears_of_an_end_that_cannot_be_counted() -> None:
+    handed = Handed()
+    with pytest.raises(TypeError):
+        handed.end("callback", (0, "None", "no number"))
+    assert handed.heard == [("callback", (0, "None", "no number"))]
 
 
 def test_how_long_a_task_ran_is_measured_where_it_is_known() -> None:
