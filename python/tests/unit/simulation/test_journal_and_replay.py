@@ -26,7 +26,7 @@ from tradingflow.py_worker.replay.context import Answers
 from tradingflow.py_worker.replay.replay import Recording, Replay
 from tradingflow.py_worker.runtime import journal as journals
 from tradingflow.py_worker.runtime.journal import Journal, JournalingContext
-from tradingflow.py_worker.runtime.runner import NodeFailure, encoded_json, execute_node
+from tradingflow.py_worker.runtime.runner import MAX_DETAIL_CHARS, NodeFailure, encoded_json, execute_node
 from tradingflow.py_worker.specs import node_specs
 
 SECRET = "hunter2-of-the-exchange"
@@ -147,6 +147,11 @@ async def _now(ctx: NodeContext, _: str) -> Any:
     return ctx.clock.now().isoformat()
 
 
+async def _refusal(_: NodeContext, __: str) -> Any:
+    """It is stored otherwise than it is said."""
+    raise Refused("no", "half of a pair: \ud800, nothing: \x00" + "!" * MAX_DETAIL_CHARS)
+
+
 async def _pools(ctx: NodeContext, _: str) -> Any:
     return ctx.markets.pools(1)
 
@@ -155,6 +160,7 @@ _INTENT = SwapIntent(1, "0xv", b"\x00\xff", "a", "b", 10**30, 50)
 _ASKED: dict[str, Any] = {
     "now": _now,
     "pools": _pools,
+    "refusal": _refusal,
     "state": _remember,
     "price": lambda ctx, _: ctx.markets.pool_price(1, "0xp"),
     "quote": lambda ctx, _: ctx.markets.quote(1, b"\x01\xfe", 10**25),
@@ -245,7 +251,7 @@ class Recorder:
             signals = await execute_node(TYPES["asking"], journaled, node, inputs_of(node, arrivals))
             return Outcome("completed", json.loads(encoded_json(signals)))
         except NodeFailure as failure:
-            error = {"error": failure.code, "detail": failure.detail}
+            error = failure.told()
             return Outcome("failed", {"error": error} if node.policy.on_error == "route" else {}, error)
         finally:
             if (text := journal.text()) is not None:

@@ -120,7 +120,7 @@ class Replay:
             signals = await execute_node(self._types[node.type], cast("NodeContext", context), node, inputs)
             return Outcome("completed", msgspec.json.decode(encoded_json(signals)))
         except NodeFailure as failure:
-            error = {"error": failure.code, "detail": failure.detail.replace("\x00", "")}
+            error = failure.told()
             return Outcome("failed", {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}, error)
 
     def _context(self, node: GraphNode, incoming: Sequence[Incoming]) -> ReplayContext:

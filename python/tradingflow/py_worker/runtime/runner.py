@@ -60,6 +60,10 @@ class NodeFailure(Exception):
         self.detail = detail
         self.retryable = retryable
 
+    def told(self) -> dict[str, str]:
+        """As the task's error is stored and sent on, in a cycle and in its replay."""
+        return {"error": storable_text(self.code), "detail": storable_text(self.detail)[:MAX_DETAIL_CHARS]}
+
 
 async def execute_node(
     node_type: AnyNode, context: NodeContext, node: GraphNode, inputs: Mapping[str, Json]
@@ -143,8 +147,7 @@ class NodeRunner:
     def _failed(
         self, node: GraphNode, failure: NodeFailure, attempt: int, started_at: datetime, recorder: RunRecorder
     ) -> Ended:
-        detail = storable_text(failure.detail)[:MAX_DETAIL_CHARS]
-        error = {"error": storable_text(failure.code), "detail": detail}
+        error = failure.told()
         outputs: dict[str, Any] = {ERROR_HANDLE: error} if node.policy.on_error == "route" else {}
         outcome = Outcome("failed", outputs, error, attempt, started_at, self._around.clock.now())
         return Ended(outcome, _encode(outputs), recorder.log.lines(), journal=recorder.journal.text())
