@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import asyncpg
 from sqlalchemy import exc
@@ -28,6 +30,17 @@ def passing_failure(error: BaseException) -> DependencyUnavailable | None:
     if (state or "")[:2] in _PASSING_CLASSES or _is_lost_connection(error):
         return DependencyUnavailable("database_unavailable", "PostgreSQL does not answer; try again")
     return None
+
+
+@contextmanager
+def passing_told() -> Iterator[None]:
+    """Raises DependencyUnavailable in place of a failure that passes; any other is raised as it is."""
+    try:
+        yield
+    except (exc.SQLAlchemyError, OSError) as error:
+        if (passing := passing_failure(error)) is not None:
+            raise passing from error
+        raise
 
 
 def _sqlstate(error: BaseException) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import aio_pika
 from aio_pika import DeliveryMode
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
-from aio_pika.exceptions import AMQPError, DeliveryError
+from aio_pika.exceptions import AMQPError
 
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.messaging.topology import declare_topology
@@ -98,7 +98,7 @@ class Broker:
             with stuck_is_lost():
                 target = await _entered(self._publishing).get_exchange(exchange, ensure=False)
                 confirmed = await target.publish(message, routing_key, mandatory=mandatory, timeout=CONFIRM_TIMEOUT_S)
-        except (OSError, AMQPError, DeliveryError, TimeoutError, RuntimeError) as error:
+        except LOST as error:
             raise DependencyUnavailable(
                 "publish_failed", f"RabbitMQ did not confirm a message to {exchange}"
             ) from error

@@ -27,16 +27,14 @@ CHAIN_EVENTS = "chain_events"
 CHAIN_EVENTS_FINAL = "chain_events_final"
 FLOW_TRIGGERS = "flow.triggers"
 
-# What AMQP allows. A signal's key has at most 71 bytes around its names and 100 of the flow id, so four names of
-# MAX_SHORT_NAME_BYTES always fit.
+# AMQP 0-9-1 writes a routing key's length in one byte. A signal's key has at most 71 bytes around its names and 100 of
+# the flow id, so four names of MAX_SHORT_NAME_BYTES always fit.
 MAX_ROUTING_KEY_BYTES = 255
 MAX_SHORT_NAME_BYTES = 20
 
 # A message delivered this often without an ack is poison: it goes to the dead letters and its neighbours go on.
 # The broker counts returns, hence one less in `x-delivery-limit`.
 DELIVERY_TRIES = 5
-# AMQP 0-9-1 writes a routing key's length in one byte.
-MAX_ROUTING_KEY_BYTES = 255
 
 
 def partition_queue(partition: int) -> str:

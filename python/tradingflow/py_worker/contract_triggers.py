@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.failures import passing_failure
+from tradingflow.db.failures import passing_told
 from tradingflow.db.models import Flow, MonitoredContract, Schedule
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainMessage
@@ -68,7 +68,7 @@ class ContractTriggers:
     async def _record(self, message: ChainMessage, final: bool) -> None:
         if not isinstance(message, (ChainEvent, ChainEventReverted)):
             return
-        try:
+        with passing_told():
             async with self._sessions.begin() as session:
                 flows = await _waiting_for(session, message, final)
                 if isinstance(message, ChainEvent):
@@ -76,10 +76,6 @@ class ContractTriggers:
                     await record_event(session, flows, "contract_event", message.event_id, payload)
                 else:
                     await take_back(session, message.event_id, flows)
-        except (SQLAlchemyError, OSError) as error:
-            if (passing := passing_failure(error)) is not None:
-                raise passing from error
-            raise
         self._scheduler.wake()
 
 

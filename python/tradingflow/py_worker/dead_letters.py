@@ -9,13 +9,12 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import Conflict, NotFound
 from tradingflow.core.ids import cycle_partition
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.failures import passing_failure
+from tradingflow.db.failures import passing_told
 from tradingflow.db.models.flow import DeadLetter, Flow
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.dead_letters import BuriedMessage
@@ -42,13 +41,9 @@ class DeadLetterKeeper:
             "reason": message.reason.replace("\x00", ""),
             "status": "dead",
         }
-        try:
+        with passing_told():
             async with self._sessions.begin() as session:
                 await session.execute(insert(DeadLetter).values(values).on_conflict_do_nothing())
-        except (SQLAlchemyError, OSError) as error:
-            if (passing := passing_failure(error)) is not None:
-                raise passing from error
-            raise
 
 
 async def list_dead_letters(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[DeadLetter]:
