@@ -28,7 +28,7 @@ from tradingflow.py_worker.flows import store as flows
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
 from tradingflow.py_worker.kit.context import HttpClient
-from tradingflow.py_worker.kit.rows import write_file
+from tradingflow.py_worker.kit.rows import MAX_ROWS_STORED, write_file
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
@@ -129,7 +129,7 @@ async def _text(session: AsyncSession, owner: UUID, series: SeriesRequest) -> st
             raise InvalidInput("invalid_candles", f"the data of {series.symbol} holds other than ASCII text")
         return text
     dataset = await datasets.get(session, owner, series.dataset)
-    rows = await datasets.newest_rows(session, dataset, None, datasets.MAX_ROWS_STORED)
+    rows = await datasets.newest_rows(session, dataset, None, MAX_ROWS_STORED)
     found = [row.value for row in reversed(rows)]
     return (await asyncio.to_thread(write_file, found, "csv")).decode()
 

@@ -16,10 +16,9 @@ from tradingflow.core.errors import InvalidInput, NotFound, Refused
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Dataset, DatasetRow, DatasetWrite, User
 from tradingflow.py_worker.flows.schemas import storable
-from tradingflow.py_worker.kit.rows import Row, check_rows
+from tradingflow.py_worker.kit.rows import MAX_ROWS_STORED, Row, check_rows
 
 MAX_DATASETS = 100
-MAX_ROWS_STORED = 100_000
 MAX_BYTES_OF_USER = 50_000_000
 MAX_ROW_BYTES = 64_000
 # No message and no rerun comes back later than this; after it a write key may be forgotten.

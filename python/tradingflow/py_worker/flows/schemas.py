@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tradingflow.db.storable import storable_text
 from tradingflow.py_worker.flows.triggers import Trigger
 from tradingflow.py_worker.kit.fields import CycleInterval
 
@@ -34,7 +35,7 @@ def storable(value: Any, depth: int = 0) -> Any:
         raise ValueError(f"is nested deeper than {MAX_DEPTH}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("holds NaN or an infinity")
-    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= character <= "\udfff" for character in value)):
+    if isinstance(value, str) and storable_text(value) != value:
         raise ValueError("holds NUL or half of a surrogate pair")
     if isinstance(value, dict):
         for name, held in value.items():

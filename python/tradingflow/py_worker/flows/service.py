@@ -40,23 +40,23 @@ class FlowService:
 
     async def revise(self, request: FlowRequest) -> tuple[Flow, Schedule]:
         """Store what the request says without changing whether the flow runs."""
-        trigger = judge_trigger(request.cycle_interval, request.trigger)
-        flow = await self._create_or_lock(request.flow_id, request.mode, _interval_of(request), trigger)
+        trigger, interval = judge_trigger(request.cycle_interval, request.trigger), _interval_of(request)
+        flow = await self._create_or_lock(request.flow_id, request.mode, interval, trigger)
         schedule = await store.get_schedule(self.session, flow, lock=True)
         await self._revise(flow, request.flow_json)
         flow.mode = request.mode
-        await self._revise_schedule(flow, schedule, request)
+        await self._revise_schedule(flow, schedule, interval, trigger)
         flow.shadow_bound_bps = request.shadow_bound_bps
         schedule.overlap = request.overlap
         schedule.misfire = request.misfire
         await self.session.flush()
         return flow, schedule
 
-    async def _revise_schedule(self, flow: Flow, schedule: Schedule, request: FlowRequest) -> None:
+    async def _revise_schedule(
+        self, flow: Flow, schedule: Schedule, interval: str | None, trigger: dict[str, Any]
+    ) -> None:
         """What runs follows the new interval from now on; what does not is left to `start`. Events of the trigger
         before start nothing any more."""
-        interval = _interval_of(request)
-        trigger = judge_trigger(request.cycle_interval, request.trigger)
         if trigger != schedule.trigger:
             await skip_pending(self.session, flow.id, TRIGGER_CHANGED)
         schedule.trigger = trigger

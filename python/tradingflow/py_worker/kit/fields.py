@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import parse_address
 from tradingflow.py_worker.engine.interval import ALLOWED
+from tradingflow.py_worker.kit.rows import MAX_ROWS_STORED
 
 
 def _address(value: Any) -> str:
@@ -49,7 +50,7 @@ def _no_truth(allowed: str) -> BeforeValidator:
 CycleInterval = Annotated[int | float | str, _no_truth(ALLOWED)]
 KeepRows = Annotated[
     int,
-    Field(ge=1, le=100_000),
-    _no_truth("keep_rows is how many of the newest rows stay: a number from 1 to 100000, or null for all"),
+    Field(ge=1, le=MAX_ROWS_STORED),
+    _no_truth(f"keep_rows is how many of the newest rows stay: a number from 1 to {MAX_ROWS_STORED}, or null for all"),
 ]
 PositiveDecimal = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]

@@ -15,6 +15,8 @@ Row = dict[str, Json]
 FileFormat = Literal["csv", "json"]
 DATASET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 MAX_ROWS = 10_000
+# Of a dataset of ours.
+MAX_ROWS_STORED = 100_000
 MAX_COLUMNS = 100
 MAX_COLUMN_CHARS = 100
 # A piece of a file ends with the row that makes it this long.

@@ -86,15 +86,20 @@ def args_key(part: str, call: str, args: tuple[Any, ...], kwargs: Mapping[str, A
 
 
 def answer_of(result: Any) -> Any:
-    """An answer as JSON; `replay.answers` is the way back."""
+    """An answer as JSON, not masked yet; `replay.answers` is the way back."""
     if isinstance(result, HttpResponse):
         headers = {name: value for name, value in result.headers.items() if name.lower() not in PRIVATE_HEADERS}
         return {"status": result.status, "headers": headers, "url": result.url, **_body(result.body)}
-    return jsonable(result)
+    return _plain(result)
 
 
 def jsonable(value: Any) -> Any:
-    return storable_json(to_jsonable_python(value, bytes_mode="base64", by_alias=True))
+    """As it stands in a journal, with nothing that PostgreSQL cannot hold."""
+    return storable_json(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return to_jsonable_python(value, bytes_mode="base64", by_alias=True)
 
 
 def _body(body: bytes) -> dict[str, str | bytes]:
