@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tradingflow.chain.client import ChainClient
+from web3.types import BlockIdentifier
+
+from tradingflow.chain.client import AnswerMissing, ChainClient
+from tradingflow.core.errors import Refused
 
 
 class Erc20Contract:
@@ -23,3 +26,11 @@ class Erc20Contract:
 
     def encode_approve(self, spender: str, amount: int) -> bytes:
         return bytes.fromhex(self._client.contract("ERC20", self.address).encode_abi("approve", [spender, amount])[2:])
+
+
+async def balance_if_told(client: ChainClient, token: str, holder: str, block: BlockIdentifier) -> int | None:
+    """None where the token reverts or answers no number: it may be anybody's code, or none."""
+    try:
+        return int(await client.call("ERC20", token, "balanceOf", holder, block=block))
+    except (Refused, AnswerMissing):
+        return None

@@ -142,12 +142,10 @@ async def simulate(
     return bytes(await client.guard(client.web3.eth.call(_call(sender, to, data), block)))
 
 
-async def ask(
-    client: ChainClient, abi_name: str, address: str, function: str, *args: Any, block: BlockIdentifier = "latest"
-) -> bytes:
+async def ask(client: ChainClient, abi_name: str, address: str, function: str, *args: Any) -> bytes:
     """What whatever stands at an address answers to a view, undecoded: a number is WORD_BYTES. Raises CallReverted."""
     encoded = client.contract(abi_name, address).encode_abi(function, list(args))
-    return await simulate(client, sender=ZERO_ADDRESS, to=address, data=bytes.fromhex(encoded[2:]), block=block)
+    return await simulate(client, sender=ZERO_ADDRESS, to=address, data=bytes.fromhex(encoded[2:]))
 
 
 async def replay(client: ChainClient, receipt: Receipt) -> None:

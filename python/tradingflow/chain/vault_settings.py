@@ -9,8 +9,9 @@ from typing import Any
 
 from eth_typing import BlockNumber
 
-from tradingflow.chain.client import CallReverted, ChainClient
-from tradingflow.chain.transactions import WORD_BYTES, all_logs, ask, head_number
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.erc20 import balance_if_told
+from tradingflow.chain.transactions import all_logs, head_number
 from tradingflow.chain.vault_policy import DAY_S, LossCap, PolicyLedger, TokenRule, VaultPolicy
 from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes, keccak
 
@@ -92,19 +93,13 @@ class _Reader:
         return list(dict.fromkeys(address_from_bytes(bytes(log["topics"][1])[12:]) for log in logs))
 
     async def balances(self, tokens: list[str]) -> dict[str, int]:
-        held = await asyncio.gather(*(self._balance(token) for token in tokens))
+        held = await asyncio.gather(
+            *(balance_if_told(self._client, token, self._address, self._block) for token in tokens)
+        )
         address = self._client.web3.to_checksum_address(self._address)
         native = await self._client.guard(self._client.web3.eth.get_balance(address, self._block))
         told = {token: amount for token, amount in zip(tokens, held, strict=True) if amount is not None}
         return {**told, ZERO_ADDRESS: int(native)}
-
-    async def _balance(self, token: str) -> int | None:
-        """None where it reverts or answers no number: a vault's owner may allow anything as a token."""
-        try:
-            answer = await ask(self._client, "ERC20", token, "balanceOf", self._address, block=self._block)
-        except CallReverted:
-            return None
-        return int.from_bytes(answer[:WORD_BYTES]) if len(answer) >= WORD_BYTES else None
 
     async def time(self) -> int:
         block = await self._client.guard(self._client.web3.eth.get_block(self._block))

@@ -15,8 +15,8 @@ from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfol
 from tradingflow.account_manager.token import repository as registered
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
-from tradingflow.chain.client import AnswerMissing, ChainClient
-from tradingflow.core.errors import Refused
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.erc20 import balance_if_told
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
 from tradingflow.db.engine import SessionFactory
@@ -66,7 +66,7 @@ class VaultValuer:
         number = int(block["number"])
         registry = await self._registry(vault, await prices.tokens())
         addresses = sorted(registry)
-        balances = await asyncio.gather(*(_balance(client, token, vault.address, number) for token in addresses))
+        balances = await asyncio.gather(*(balance_if_told(client, token, vault.address, number) for token in addresses))
         quoted = await asyncio.gather(*(prices.price(token, number) for token in addresses))
         positions = [
             _position(registry[token], balance, price)
@@ -114,14 +114,6 @@ class VaultValuer:
             price = await self.prices.pools[vault.chain_id].price(wrapped, block)
         native = Token(chain_id=vault.chain_id, address=ZERO_ADDRESS, symbol="native", decimals=NATIVE_DECIMALS)
         return _position(native, balance, price)
-
-
-async def _balance(client: ChainClient, token: str, holder: str, block: int) -> int | None:
-    """None when the token does not answer: other people's code may fail."""
-    try:
-        return int(await client.call("ERC20", token, "balanceOf", holder, block=block))
-    except (Refused, AnswerMissing):
-        return None
 
 
 def _position(token: Token, balance: int | None, price: TokenPrice) -> Position:
