@@ -7,10 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, not_, or_
 
+from tradingflow.core.schedule import ONCE
 from tradingflow.db.models import Cycle, Flow, Schedule
-
-# How the interval of a flow that runs once is stored.
-ONCE = "0"
 
 
 def is_due(now: datetime | ColumnElement[Any]) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from tradingflow.core.errors import InvalidInput
+from tradingflow.core.schedule import ONCE
 
 ALLOWED = (
     "cycle_interval is seconds as a number, `10s`, `5m`, `1h` or `1d`, `0` for once, "
@@ -25,8 +26,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 # A cron may have nothing to say for years (29 February); one that says nothing for longer never will.
 CRON_FIELDS = 5
-# The one way in which `Once` is stored, however it was written: a query has to tell it.
-ONCE = "0"
 
 
 @dataclass(frozen=True, slots=True)
