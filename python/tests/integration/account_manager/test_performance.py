@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,8 +16,10 @@ from web3.types import RPCEndpoint
 from devstack.anvil import CHAIN_ID
 from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import Session, wallet
+from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.performance.pricing import BlockPricing
+from tradingflow.account_manager.performance.tasks import price
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.evm import ZERO_ADDRESS
@@ -105,6 +108,18 @@ class Life:
         async with self.sessions() as session:
             vault = (await session.scalars(select(Vault))).one()
         return await BlockPricing(self.parts.chains, self.parts.prices, self.parts.tokens, self.sessions).price(vault)
+
+    async def wanted_at(self) -> datetime | None:
+        async with self.sessions() as session:
+            return await session.scalar(select(Vault.prices_wanted_at))
+
+    async def job_ran(self) -> None:
+        """`performance.price` once, the vault's events too far below the head to be news."""
+        parts = self.parts
+        pricing = BlockPricing(parts.chains, parts.prices, parts.tokens, self.sessions)
+        await price(
+            cast("ExecutorProcess", SimpleNamespace(chains=parts.chains, sessions=self.sessions, block_pricing=pricing))
+        )
 
     async def trade(self, sold: str, amount_in: int, bought: str, amount_out: int) -> None:
         await self.event(
@@ -253,6 +268,23 @@ async def test_prices_not_found_yet_are_pending_and_nothing_is_zero(life: Life) 
     assert found["deposited"] is None
     assert found["reasons"]["deposited"] == f"price_pending: {life.market.base_token}"
     assert found["reasons"]["left"] == "not_valued_yet"
+
+
+async def test_prices_somebody_waits_for_are_found_by_the_job_each_vault_once(
+    life: Life, clock: SimulatedClock
+) -> None:
+    await life.followed()
+    await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
+    await life.performance()
+    first = await life.wanted_at()
+    clock.advance_to(clock.now() + timedelta(seconds=6))
+    await life.performance()
+    assert first is not None
+    assert await life.wanted_at() == first
+    await life.job_ran()
+    assert await life.wanted_at() is None
+    assert (await life.performance())["deposited"] is not None
+    assert await life.wanted_at() is None
 
 
 async def test_a_vault_that_holds_less_than_its_events_say_has_no_known_profit(life: Life) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,36 +32,50 @@ from tradingflow.db.models import (
 )
 
 NAMES = ("UserDeposit", "UserWithdraw", "TradeExecuted")
+_EVENT = (
+    ContractEvent.block_number,
+    ContractEvent.log_index,
+    ContractEvent.block_hash,
+    ContractEvent.block_time,
+    ContractEvent.transaction_hash,
+    ContractEvent.name,
+    ContractEvent.args,
+)
 
 
 async def events_of(session: AsyncSession, vault: Vault, also: Iterable[str] = ()) -> list[VaultEvent]:
     """Deposits, withdrawals and trades of the owner's tokens, and of those `also` names, oldest first."""
     named = await owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
     statement = (
-        select(ContractEvent)
+        select(*_EVENT)
         .where(*_of_vault(vault.chain_id, vault.address))
         .order_by(ContractEvent.block_number, ContractEvent.log_index)
     )
-    return of_tokens((_event(row) for row in await session.scalars(statement)), named.union(also))
+    return of_tokens((_event(*row) for row in await session.execute(statement)), named.union(also))
 
 
 def _of_vault(chain_id: int, vault: str) -> tuple[ColumnElement[bool], ...]:
     return ContractEvent.chain_id == chain_id, ContractEvent.address == vault, ContractEvent.name.in_(NAMES)
 
 
-def _event(row: ContractEvent) -> VaultEvent:
-    args = row.args or {}
+def _event(
+    block_number: int,
+    log_index: int,
+    block_hash: str,
+    block_time: datetime,
+    transaction_hash: str,
+    name: str | None,
+    args: dict[str, Any] | None,
+) -> VaultEvent:
+    args = args or {}
     gone = come = None
-    if row.name == "TradeExecuted":
+    if name == "TradeExecuted":
         gone, come = _part(args, "tokenIn", "amountIn"), _part(args, "tokenOut", "amountOut")
-    elif row.name == "UserDeposit":
+    elif name == "UserDeposit":
         come = _part(args, "token", "amount")
     else:
         gone = _part(args, "token", "amount")
-    flow = args.get("flowId")
-    return VaultEvent(
-        row.block_number, row.log_index, row.block_hash, row.block_time, row.transaction_hash, gone, come, flow
-    )
+    return VaultEvent(block_number, log_index, block_hash, block_time, transaction_hash, gone, come, args.get("flowId"))
 
 
 def _part(args: dict[str, Any], token: str, amount: str) -> Part:
@@ -152,5 +167,20 @@ async def vaults_with_news(session: AsyncSession, chain_id: int, from_block: int
     return list(await session.scalars(statement))
 
 
-async def vault_by_id(session: AsyncSession, vault_id: UUID) -> Vault | None:
-    return await session.get(Vault, vault_id)
+async def want_prices(session: AsyncSession, vault: Vault, now: datetime) -> None:
+    """Have the prices of a vault found by the next run of the job; asked for again, it keeps its place."""
+    mine = (Vault.id == vault.id, Vault.prices_wanted_at.is_(None))
+    await session.execute(update(Vault).where(*mine).values(prices_wanted_at=now))
+
+
+async def next_wanted(session: AsyncSession, chain_id: int) -> Vault | None:
+    """The vault whose prices have been wanted for longest, which are then wanted no more."""
+    longest = (
+        select(Vault.id)
+        .where(Vault.chain_id == chain_id, Vault.prices_wanted_at.is_not(None))
+        .order_by(Vault.prices_wanted_at, Vault.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    statement = update(Vault).where(Vault.id == longest).values(prices_wanted_at=None).returning(Vault)
+    return await session.scalar(statement)

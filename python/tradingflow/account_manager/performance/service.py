@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -16,14 +17,13 @@ from tradingflow.account_manager.performance.report import Look, Report, Reporte
 from tradingflow.account_manager.performance.schemas import FlowGains, HoldingResponse, PerformanceResponse
 from tradingflow.db.models import Vault
 
-PRICE_TASK = "performance.price_vault"
 # Returns are measured at this many valuations at most; a longer life is looked at in coarser steps.
 MAX_LOOKS = 2_000
 SHORTEST_STEP_S = 300
 
 
 async def of_vault(reads: AsyncSession, parts: Parts, vault: Vault) -> PerformanceResponse:
-    """From stored events, prices and valuations alone; prices not known yet are asked for and `price_pending`."""
+    """From stored events, prices and valuations alone; prices not known yet are left to a job and `price_pending`."""
     next_block = await repository.next_block(reads, vault.chain_id)
     if next_block is None or not await repository.is_history_complete(reads, vault.chain_id, vault.address):
         return _nothing_known(parts, vault, "history_incomplete: not all events of the vault are stored yet")
@@ -31,10 +31,12 @@ async def of_vault(reads: AsyncSession, parts: Parts, vault: Vault) -> Performan
     looks = await _looks(reads, parts, vault, events, next_block)
     reporter, is_pending = await _reporter(reads, parts, vault, events)
     if is_pending:
-        await parts.jobs.send_soon(PRICE_TASK, str(vault.id))
+        async with parts.sessions() as session, session.begin():
+            await repository.want_prices(session, vault, parts.clock.now())
     names = await repository.flow_names(reads, vault.user_id)
     newest = looks[-1] if looks else None
-    return _response(parts, vault, reporter.report(events, looks), names, next_block - 1, newest)
+    report = await asyncio.to_thread(reporter.report, events, looks)  # seconds, for a vault of many trades
+    return _response(parts, vault, report, names, next_block - 1, newest)
 
 
 async def _looks(
@@ -55,8 +57,12 @@ async def _reporter(reads: AsyncSession, parts: Parts, vault: Vault, events: lis
     decimals = await repository.decimals_of(reads, chain_id, tokens)
     gas = await repository.gas_of(reads, chain_id, vault.address)
     reporter = Reporter(Valuer(quote_token, decimals, prices), gas)
-    is_pending = any((block, token) not in prices for _, block, token in wanted_prices(events, quote_token))
-    return reporter, is_pending
+    return reporter, await asyncio.to_thread(_is_pending, reporter.valuer, events)
+
+
+def _is_pending(valuer: Valuer, events: list[VaultEvent]) -> bool:
+    wanted = wanted_prices(events, valuer.quote_token)
+    return any((block, token) not in valuer.block_prices for _, block, token in wanted)
 
 
 def _response(

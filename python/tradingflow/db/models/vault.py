@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
@@ -14,10 +15,16 @@ DEPLOYMENT_STATUSES = ("queued", "signed", "broadcast", "mined", "verified", "fa
 
 
 class Vault(Base):
-    """A vault whose code and owner were verified on chain."""
+    """A vault whose code and owner were verified on chain.
+
+    `prices_wanted_at` is since when somebody waits for prices at the blocks of its events; NULL: nobody does.
+    """
 
     __tablename__ = "vaults"
-    __table_args__ = (UniqueConstraint("chain_id", "address"),)
+    __table_args__ = (
+        UniqueConstraint("chain_id", "address"),
+        Index("ix_vaults_prices_wanted", "prices_wanted_at", postgresql_where="prices_wanted_at IS NOT NULL"),
+    )
 
     id: Mapped[UuidPk]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -27,6 +34,7 @@ class Vault(Base):
     factory: Mapped[str] = mapped_column(EvmAddress)
     created_block: Mapped[int]
     created_at: Mapped[CreatedAt]
+    prices_wanted_at: Mapped[datetime | None]
 
 
 class VaultDeployment(Base):
