@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.trade.desk import TradeDesk
 from tradingflow.core.errors import Conflict, NotFound
-from tradingflow.db.models import Trade
+from tradingflow.db.models import Cycle, Trade
 
 PYTHON_ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +49,21 @@ async def test_failed_trade_is_tried_again_with_a_new_quote(world: World, desk: 
     assert (await world.trade(identity)).status == "completed"
     with pytest.raises(Conflict):
         await desk.retry(identity)
+
+
+async def test_a_trade_that_a_rerun_makes_anew_is_not_tried_again(world: World, desk: TradeDesk) -> None:
+    identity = await world.request_trade(20_000 * ONE_QUOTE)
+    await world.executor().advance(identity)
+    trade = await world.trade(identity)
+    async with world.sessions() as session, session.begin():
+        for number, rerun_of in ((trade.cycle, None), (trade.cycle + 1, trade.cycle)):
+            fire_time = world.clock.now() + timedelta(seconds=number)
+            cycle = Cycle(flow_pk=world.flow_pk, cycle=number, version=1, fire_time=fire_time, status="failed")
+            cycle.rerun_of = rerun_of
+            session.add(cycle)
+    with pytest.raises(Conflict, match=f"was rerun as cycle {trade.cycle + 1}"):
+        await desk.retry(identity)
+    assert (await world.trade(identity)).status == "failed"
 
 
 async def test_waiting_trade_is_cancelled_unsent_and_its_node_is_told(world: World, desk: TradeDesk) -> None:

@@ -67,9 +67,10 @@ class TradeDesk:
             return trade, await transactions.attempts_for(session, trade.id)
 
     async def retry(self, trade_id: str) -> None:
-        """Queue a failed trade again under the same trade id, with a new quote. Raises Conflict for any other trade.
+        """Queue a failed trade again under the same trade id, with a new quote.
 
-        Whoever asks knows that the decision is old, and whether its flow still runs.
+        Whoever asks knows that the decision is old, and whether its flow still runs. Raises Conflict for any other
+        trade, and for one whose cycle was rerun: that made it anew, under another id.
         """
         trade, _ = await self.read(trade_id)
         undone = dict.fromkeys(
@@ -77,6 +78,11 @@ class TradeDesk:
              "submitted_at", "settled_at", "finalized_at")
         )  # fmt: skip
         async with self.sessions() as session, session.begin():
+            rerun = await repository.rerun_of_cycle(session, trade.flow_pk, trade.cycle)
+            if rerun is not None:
+                raise Conflict(
+                    "cycle_rerun", f"cycle {trade.cycle} was rerun as cycle {rerun}, which trades anew; see its trades"
+                )
             row = await repository.lock(session, trade.id)
             if row.status != TradeStatus.FAILED:
                 raise Conflict("not_failed", f"only a failed trade can be tried again; this one is {row.status}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import TradeStatus, trade_sources
-from tradingflow.db.models import NodeTask, Trade, Vault
+from tradingflow.db.models import Cycle, NodeTask, Schedule, Trade, Vault
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ async def find(session: AsyncSession, trade_id: str) -> Trade | None:
 async def lock(session: AsyncSession, trade_id: str) -> Trade:
     """The row as it is now, locked until the caller commits."""
     return await session.get_one(Trade, trade_id, with_for_update=True, populate_existing=True)
+
+
+async def rerun_of_cycle(session: AsyncSession, flow_pk: UUID, cycle: int) -> int | None:
+    """The cycle that ran this one again; until the caller commits, nobody starts another."""
+    await session.execute(select(Schedule.flow_pk).where(Schedule.flow_pk == flow_pk).with_for_update())
+    statement = select(Cycle.cycle).where(Cycle.flow_pk == flow_pk, Cycle.rerun_of == cycle)
+    return await session.scalar(statement)
 
 
 async def unsettled(session: AsyncSession, limit: int, after: tuple[datetime, str] | None = None) -> list[Trade]:
