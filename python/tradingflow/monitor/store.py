@@ -1,7 +1,8 @@
 """Everything the Monitor reads and writes in PostgreSQL.
 
 `commit` and `rollback` are the only two ways the stored chain changes. Each is one transaction, and each first moves
-the cursor from where the caller believes it to be: a second Monitor, or one that woke up late, changes nothing.
+the cursor from where the caller believes it to be, with the contracts it had when they were last loaded here: a second
+Monitor, or one that woke up late, changes nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Cursor:
     next_block: int
     next_final_block: int
     halted_reason: str | None
+    generation: int
 
 
 class News(NamedTuple):
@@ -103,6 +105,8 @@ class ChainStore:
         self._engine = engine
         self._chain_id = chain_id
         self._finality = finality_blocks
+        # Of the contracts our caller reads for.
+        self._generation = 0
 
     async def prepare(self, start_block: int, configured: Sequence[Contract]) -> None:
         """Create the cursor and the configured contracts where they are missing."""
@@ -118,9 +122,8 @@ class ChainStore:
             return await self._cursor(connection)
 
     async def _cursor(self, connection: AsyncConnection, *, lock: bool = False) -> Cursor:
-        query = select(ChainCursor.next_block, ChainCursor.next_final_block, ChainCursor.halted_reason).where(
-            ChainCursor.chain_id == self._chain_id
-        )
+        cursor = (ChainCursor.next_block, ChainCursor.next_final_block, ChainCursor.halted_reason)
+        query = select(*cursor, ChainCursor.generation).where(ChainCursor.chain_id == self._chain_id)
         row = (await connection.execute(query.with_for_update() if lock else query)).one()
         return Cursor(*row)
 
@@ -158,9 +161,13 @@ class ChainStore:
     async def adopt(self, next_block: int) -> list[Contract]:
         """Take up contracts added since the last call: followed from `next_block`, their past left to history.
 
-        Returns all contracts the follower must read from the chain at `next_block` on.
+        Returns all contracts the follower must read from the chain at `next_block` on. Raises CursorMoved when the
+        chain is no longer stored up to there.
         """
         async with self._engine.begin() as connection:
+            cursor = await self._cursor(connection, lock=True)
+            if cursor.next_block != next_block:
+                raise CursorMoved(self._chain_id)
             taken_up = await connection.scalars(
                 update(MonitoredContract)
                 .where(MonitoredContract.chain_id == self._chain_id, MonitoredContract.live_from.is_(None))
@@ -170,13 +177,23 @@ class ChainStore:
                 )
                 .returning(MonitoredContract.address)
             )
-            await self._forget_events(connection, taken_up.all())  # stored by what a user said, until now
+            addresses = taken_up.all()
+            await self._forget_events(connection, addresses)  # stored by what a user said, until now
+            generation = await self._next_generation(connection) if addresses else cursor.generation
             rows = await connection.execute(
                 select(*CONTRACT_FIELDS)
                 .where(MonitoredContract.chain_id == self._chain_id)
                 .order_by(MonitoredContract.from_block, MonitoredContract.address)
             )
-            return [Contract(*row) for row in rows]
+            contracts = [Contract(*row) for row in rows]
+        self._generation = generation
+        return contracts
+
+    async def _next_generation(self, connection: AsyncConnection) -> int:
+        """Whoever else reads this chain must load its contracts again before he writes."""
+        following = update(ChainCursor).where(ChainCursor.chain_id == self._chain_id)
+        counted = following.values(generation=ChainCursor.generation + 1).returning(ChainCursor.generation)
+        return (await connection.scalars(counted)).one()
 
     async def news(self) -> News:
         """Whether contracts wait to be adopted, and which ABIs and factory rules there are."""
@@ -192,17 +209,20 @@ class ChainStore:
         return News(is_waiting, tuple(version))
 
     async def commit(self, batch: Batch, head: int) -> None:
-        """Store a batch. Raises CursorMoved when the cursor is not at its first block."""
+        """Store a batch. Raises CursorMoved when the cursor is not at its first block, or contracts came in beside."""
+        generation = self._generation
         async with self._engine.begin() as connection:
             await self._move_cursor(connection, batch.first_block, batch.next_block)
             await self._copy_blocks(connection, batch)
             await self._copy_events(connection, batch.events)
-            await self._insert_contracts(connection, batch.discovered, live_from=0, next_block=batch.next_block)
+            if await self._insert_contracts(connection, batch.discovered, live_from=0, next_block=batch.next_block):
+                generation = await self._next_generation(connection)
             await insert_implementations(connection, self._chain_id, batch.upgrades)
             await self._prune_blocks(connection, batch.first_block, batch.next_block)
             held = sorted(Counter(row.block_number for row in batch.events).items())
             await self._announce(connection, held)
             await self._announce_final(connection, head, batch, held)
+        self._generation = generation
 
     async def _move_cursor(self, connection: AsyncConnection, expected: int, next_block: int) -> None:
         moved = await connection.execute(
@@ -210,6 +230,7 @@ class ChainStore:
             .where(
                 ChainCursor.chain_id == self._chain_id,
                 ChainCursor.next_block == expected,
+                ChainCursor.generation == self._generation,
                 ChainCursor.halted_reason.is_(None),
             )
             .values(next_block=next_block, updated_at=func.clock_timestamp())
@@ -370,13 +391,14 @@ class ChainStore:
     async def commit_history(self, batch: Batch, contracts: Sequence[Contract], next_block: int) -> list[Contract]:
         """Store the past of some contracts in the blocks of a batch; returns the contracts discovered that are new.
 
-        Raises CursorMoved when the chain is no longer stored up to `next_block`, or the past of these contracts no
-        longer up to the batch: an operator had it read again.
+        Raises CursorMoved when the chain is no longer stored up to `next_block`, contracts came in beside, or the past
+        of these is no longer read up to the batch: an operator had it read again.
         """
         addresses = [contract.address for contract in contracts]
+        generation = self._generation
         async with self._engine.begin() as connection:
             cursor = await self._cursor(connection, lock=True)
-            if cursor.next_block != next_block:
+            if (cursor.next_block, cursor.generation) != (next_block, generation):
                 raise CursorMoved(self._chain_id)
             await self._insert_missing_blocks(connection, batch)
             await self._copy_events(connection, batch.events)
@@ -395,11 +417,14 @@ class ChainStore:
             added = await self._insert_contracts(
                 connection, batch.discovered, live_from=next_block, next_block=next_block
             )
+            if added:
+                generation = await self._next_generation(connection)
             for first, until in pieces_of(sorted(Counter(row.block_number for row in batch.events).items())):
                 final_until = min(until, cursor.next_final_block)
                 instant = announce(self._chain_id, first, until, addresses=addresses)
                 final = announce(self._chain_id, first, final_until, addresses=addresses, final=True)
                 await enqueue(connection, LANE, [*instant, *final])
+        self._generation = generation
         return added
 
     async def _insert_missing_blocks(self, connection: AsyncConnection, batch: Batch) -> None:
@@ -435,6 +460,7 @@ class ChainStore:
             delete(ChainBlock).where(ChainBlock.chain_id == self._chain_id, ChainBlock.number > ancestor)
         )
         await self._rollback_contracts(connection, ancestor)
+        await self._next_generation(connection)
         await rollback_implementations(connection, self._chain_id, ancestor)
         messages = revert_messages(self._chain_id, ancestor, tip, removed, next_final_block)
         await enqueue(connection, LANE, messages)

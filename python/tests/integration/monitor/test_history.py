@@ -1,6 +1,11 @@
 """Contracts added late: their past is read, and so is that of the children it announces."""
 
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from devstack.anvil import CHAIN_ID
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
+from tradingflow.monitor.store import ChainStore, CursorMoved
 
 from .conftest import Follow
 from .stored import Stored, catch_up
@@ -73,3 +78,54 @@ async def test_a_reorg_in_the_middle_of_reading_the_past_doubles_nothing(
         await catch_up(follower)
 
     assert [int(event.args["value"]) for event in await stored.events()] == [0, 1, 2, 3, 4, 5, 100]
+
+
+async def test_a_contract_one_monitor_took_up_is_missed_by_no_other(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    token = emitter.deploy(transfer_burst_contract())
+    async with follow() as one, follow() as other:
+        await catch_up(one)
+        await stored.monitor(token, "erc20")
+        await catch_up(other)
+        emitter.send(token, word(3) + word(0))
+        await one.run_once()  # nothing waits to be taken up, as far as it can see
+        await catch_up(one)
+        emitter.send(token, word(3) + word(3))
+        await other.run_once()
+        await catch_up(other)
+
+    assert [int(event.args["value"]) for event in await stored.events()] == list(range(6))
+
+
+async def test_a_child_one_monitor_found_in_the_past_is_missed_by_no_other(
+    follow: Follow, emitter: Emitter, stored: Stored
+) -> None:
+    factory = emitter.deploy(echo_contract(3))
+    child = emitter.deploy(echo_contract(1))
+    emitter.mine(10)
+    emitter.send(factory, VAULT_CREATED + word(emitter.account) + word(child))
+    paused = event_topic("Paused()")
+    async with follow(finality_blocks=4) as one, follow(finality_blocks=4) as other:
+        await catch_up(one)
+        await stored.monitor(factory, "vault_factory")
+        await one.round()  # reads what is settled; the blocks near the head are still missing
+        await catch_up(other)
+        emitter.send(child, paused)
+        await one.run_once()
+        await catch_up(one)
+
+    assert [event.name for event in await stored.events()] == ["VaultCreated", "Paused"]
+
+
+async def test_contracts_are_taken_up_where_the_chain_is_stored_to(
+    follow: Follow, engine: AsyncEngine, emitter: Emitter, stored: Stored
+) -> None:
+    late = ChainStore(engine, CHAIN_ID, finality_blocks=4)
+    async with follow() as follower:
+        await catch_up(follower)
+        behind = (await late.cursor()).next_block
+        emitter.mine(3)
+        await catch_up(follower)
+    with pytest.raises(CursorMoved):
+        await late.adopt(behind)

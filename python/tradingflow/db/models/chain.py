@@ -18,7 +18,8 @@ class ChainCursor(Base):
     """How far one chain is stored.
 
     `next_block` is the first block not yet stored, `next_final_block` the first not yet announced as final.
-    `halted_reason` set means an operator must look.
+    `halted_reason` set means an operator must look. `generation` counts the changes of what is followed that the
+    cursor does not show: contracts taken up or discovered, blocks taken back. Who read for the one before reads again.
     """
 
     __tablename__ = "chain_cursors"
@@ -27,6 +28,7 @@ class ChainCursor(Base):
     next_block: Mapped[int]
     next_final_block: Mapped[int]
     halted_reason: Mapped[str | None]
+    generation: Mapped[int] = mapped_column(default=0, server_default="0")
     updated_at: Mapped[datetime]
 
 
