@@ -17,6 +17,7 @@ from tradingflow.db.engine import SessionFactory
 from tradingflow.db.failures import passing_told
 from tradingflow.db.models.flow import DeadLetter, Flow
 from tradingflow.db.outbox import OutgoingMessage, enqueue
+from tradingflow.db.storable import storable_text
 from tradingflow.messaging.dead_letters import BuriedMessage
 from tradingflow.messaging.messages import decode_cycle_messages
 from tradingflow.messaging.topology import CYCLES, partition_queue
@@ -38,7 +39,7 @@ class DeadLetterKeeper:
             "message_id": message.message_id,
             "routing_key": message.routing_key,
             "body": message.body,
-            "reason": message.reason.replace("\x00", ""),
+            "reason": storable_text(message.reason),
             "status": "dead",
         }
         with passing_told():

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import Conflict, NotFound, Refused, TooManyRequests
 from tradingflow.db.models import BacktestFile, BacktestJob, User
+from tradingflow.db.storable import storable_text
 
 MAX_OPEN = 5
 MAX_KEPT = 100
@@ -167,7 +168,7 @@ async def complete(
 async def fail(session: AsyncSession, claimed: Claim, now: datetime, code: str, detail: str) -> bool:
     """False when the attempt does not count any more."""
     return await _set(
-        session, claimed, status="failed", finished_at=now, failure_code=code, failure_detail=detail.replace("\x00", "")
+        session, claimed, status="failed", finished_at=now, failure_code=code, failure_detail=storable_text(detail)
     )
 
 
