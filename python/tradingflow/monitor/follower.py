@@ -71,7 +71,7 @@ class Follower:
         self._history = History(settings.chain_id, reader, store, registry)
         self._state: State | None = None
         self.on_stored: Callable[[int], None] = lambda _: None
-        self.last_round_at_s = float("-inf")
+        self.last_at_head_s = float("-inf")
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -112,9 +112,9 @@ class Follower:
             return 0.0
         if state.next_block <= head.number:
             return 0.0
+        self.last_at_head_s = time.monotonic()
         if await self._read_history(state):
             return 0.0
-        self.last_round_at_s = time.monotonic()
         return self._settings.poll_interval_s
 
     async def _load(self) -> State | None:

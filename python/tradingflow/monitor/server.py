@@ -125,7 +125,7 @@ class Monitor:
 
 def _at_head(follower: Follower) -> Check:
     async def check() -> None:
-        if time.monotonic() - follower.last_round_at_s > STALE_S:
+        if time.monotonic() - follower.last_at_head_s > STALE_S:
             raise DependencyUnavailable("not_at_head", f"chain {follower.chain_id} is not at its head")
 
     return check

@@ -22,6 +22,9 @@ async def test_the_past_of_a_late_contract_is_complete(follow: Follow, emitter: 
         assert await stored.events() == []
         await stored.monitor(token, "erc20")
         emitter.send(token, word(3) + word(60))
+        was_there_s = follower.last_at_head_s
+        assert await follower.round() == 0.0  # much of the past is still missing
+        assert follower.last_at_head_s > was_there_s
         await catch_up(follower)
 
     assert [int(event.args["value"]) for event in await stored.events()] == list(range(63))
