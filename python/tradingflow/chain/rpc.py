@@ -5,7 +5,8 @@ with `Distrusted` as the word for an answer that cannot be.
 
 TradingFlowError
 └── DependencyUnavailable
-    └── RpcFailed          no usable answer: time-out, HTTP status, broken JSON, an error of the node
+    └── RpcFailed          no usable answer: no connection, HTTP status, broken JSON, an error of the node
+        ├── TimedOut       no answer in time: the node is away, or was asked for too much
         ├── Refused        the node answered with an error: it cannot, or will not, or has had enough of us
         ├── RangeTooWide   eth_getLogs over too many blocks or results: ask for fewer blocks
         └── Distrusted     a well-formed answer that contradicts itself or the chain
@@ -40,6 +41,11 @@ class RpcFailed(DependencyUnavailable):
 
     def __init__(self, detail: str, code: str = "rpc_failed") -> None:
         super().__init__(code, detail)
+
+
+class TimedOut(RpcFailed):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, "rpc_timed_out")
 
 
 class Refused(RpcFailed):
@@ -215,6 +221,6 @@ class RpcNode:
                     raise self._http_error(response.status, body, calls)
                 return body
         except TimeoutError as error:
-            raise RpcFailed(f"{self.name} did not answer in time") from error
+            raise TimedOut(f"{self.name} did not answer in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise RpcFailed(f"{self.name} cannot be reached: {type(error).__name__}") from error

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from tradingflow.chain.rpc import RangeTooWide
+from tradingflow.chain.rpc import RangeTooWide, TimedOut
 from tradingflow.core.tasks import end_all
 from tradingflow.monitor.contracts import ContractSet
 from tradingflow.monitor.reader import ChainReader, Span
@@ -78,13 +78,19 @@ class Backfill:
 
 
 async def read_split(reader: ChainReader, sizer: RangeSizer, first: int, last: int, addresses: Sequence[str]) -> Span:
-    """A settled span, read in halves where a node finds it too wide. Raises RpcFailed."""
+    """A settled span, read in halves where a node finds it too wide. Raises RpcFailed.
+
+    A node that did not answer in time is not asked again here: it may be away. The next range is narrower.
+    """
     try:
         return await reader.settled(first, last, addresses)
     except RangeTooWide:
         if first == last:
             raise
         sizer.refused(last - first + 1)
+    except TimedOut:
+        sizer.refused(last - first + 1)
+        raise
     middle = (first + last) // 2
     left = await read_split(reader, sizer, first, middle, addresses)
     right = await read_split(reader, sizer, middle + 1, last, addresses)
