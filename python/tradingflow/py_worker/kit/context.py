@@ -170,7 +170,7 @@ class Approvals(Protocol):
     async def ask(self, asking: Asking) -> bool:
         """Wait for a yes or a no, once per node and cycle however often it is called.
 
-        Takes up no room on the worker meanwhile. In a backtest `on_timeout` is the answer, at once.
+        Takes up no room on the worker meanwhile. There is nobody to ask in a backtest, which refuses by name.
         """
         ...
 

@@ -20,7 +20,7 @@ class Params(NodeParams):
         default=3600, ge=1, le=LONGEST_WAIT_S, description="Seconds until the answer is the one of `on_timeout`"
     )
     on_timeout: Literal["approve", "reject"] = Field(
-        default="reject", description="The answer when nobody gives one; in a backtest it is the answer at once"
+        default="reject", description="The answer when nobody gives one"
     )
 
 
