@@ -24,7 +24,7 @@ from tests.integration.account_manager.test_history_routes import VAULT, event, 
 from tests.integration.account_manager.test_history_routes import flow as flow  # noqa: PLC0414 - the fixture
 from tests.integration.local_server import server as server  # noqa: PLC0414 - the fixture
 from tradingflow.account_manager.notification.collector import AT_ONCE
-from tradingflow.db.models import MonitoredContract, NotificationCursor, NotificationDelivery
+from tradingflow.db.models import MonitoredContract, NotificationCursor, NotificationDelivery, Plan
 
 
 async def test_final_events_are_told_once_and_in_time(alice: Session, post: Post) -> None:
@@ -142,6 +142,25 @@ async def test_a_block_full_of_movements_is_told_whole_and_holds_up_nothing(
         cursor = await session.get_one(NotificationCursor, f"vaults:{CHAIN_ID}")
     assert [(p["block_number"], p["log_index"], p["name"]) for p in payloads] == movements
     assert cursor.next_block == HEAD + 20
+
+
+async def test_deposits_by_whomever_leave_the_plan_to_what_matters(alice: Session, post: Post, flow: UUID) -> None:
+    hook = await add_webhook(alice, post, topics=["vault.deposit", "vault.withdrawal"])
+    await post.collect()
+    async with post.sessions.begin() as session:
+        await session.execute(update(Plan).values(notices_per_day=10))
+        for block, name in [(HEAD, "UserDeposit")] * 12 + [(HEAD + 1, "UserWithdraw"), (HEAD + 2, "UserDeposit")]:
+            moved = event(VAULT, block, name)
+            moved.log_index, moved.block_time = len(session.new), post.clock.now()
+            session.add(moved)
+    for final in (HEAD + 1, HEAD + 20):
+        await store(post.sessions, head=HEAD + 30, final=final)
+        await post.collect()
+    told = select(NotificationDelivery.topic).where(NotificationDelivery.channel_id == UUID(hook["id"]))
+    async with post.sessions() as session:
+        topics = list(await session.scalars(told.order_by(NotificationDelivery.created_at)))
+    assert topics == ["vault.deposit", "vault.deposit", "vault.withdrawal"]
+    assert (await alice.get(f"/webhooks/{hook['id']}")).json()["status"] == "active"
 
 
 async def test_a_subscription_is_for_a_monitored_contract_that_is_no_strangers_vault(

@@ -19,16 +19,49 @@ from tradingflow.db.models import NotificationChannel, Plan, User, UserPreferenc
 from tradingflow.db.models import NotificationDelivery as Delivery
 
 
+# Anybody may deposit a token of no worth. What that brings about may use up this part of a plan, or enough of it would
+# pause the channel that tells of failed trades.
+ANYBODYS_TOPIC = "vault.deposit"
+ANYBODYS_PART = 5
+
+
 async def tell(session: AsyncSession, happenings: Sequence[Happening], now: datetime) -> int:
-    """Write a delivery of each happening for every channel that wants it and was not told; returns how many."""
+    """Write a delivery of each happening for every channel that wants it and was not told; returns how many.
+
+    Deposits beyond a fifth of what the plan has a day are not told.
+    """
     channels, preferences = await _channels(session, {happening.user_id for happening in happenings})
-    rows = [
-        delivery_row(channel.id, happening.key, happening.topic, happening.payload, now)
-        for happening in happenings
-        for channel in channels[happening.user_id]
-        if _wants(channel, happening, preferences[happening.user_id])
-    ]
+    rows = []
+    room = await _room(session, {each.user_id for each in happenings if each.topic == ANYBODYS_TOPIC}, now)
+    for happening in happenings:
+        for channel in channels[happening.user_id]:
+            if not _wants(channel, happening, preferences[happening.user_id]):
+                continue
+            if happening.topic == ANYBODYS_TOPIC:
+                room[happening.user_id] -= 1
+                if room[happening.user_id] < 0:
+                    continue
+            rows.append(delivery_row(channel.id, happening.key, happening.topic, happening.payload, now))
     return await write(session, rows)
+
+
+async def _room(session: AsyncSession, users: set[UUID], now: datetime) -> dict[UUID, int]:
+    """How many deposits each of these may still be told of today."""
+    told = (
+        select(func.count())
+        .select_from(Delivery)
+        .join(NotificationChannel, NotificationChannel.id == Delivery.channel_id)
+        .where(
+            NotificationChannel.user_id == User.id,
+            Delivery.topic == ANYBODYS_TOPIC,
+            Delivery.created_at > now - timedelta(days=1),
+        )
+        .scalar_subquery()
+    )
+    statement = (
+        select(User.id, Plan.notices_per_day, told).join(Plan, Plan.name == User.plan).where(User.id.in_(users))
+    )
+    return {user: notices // ANYBODYS_PART - so_far for user, notices, so_far in await session.execute(statement)}
 
 
 def _wants(channel: NotificationChannel, happening: Happening, preferences: frozenset[str]) -> bool:
