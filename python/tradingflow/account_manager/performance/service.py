@@ -31,8 +31,8 @@ async def of_vault(reads: AsyncSession, parts: Parts, vault: Vault) -> Performan
     looks = await _looks(reads, parts, vault, events, next_block)
     reporter, is_pending = await _reporter(reads, parts, vault, events)
     if is_pending:
-        async with parts.sessions() as session, session.begin():
-            await repository.want_prices(session, vault, parts.clock.now())
+        # A second connection here, with all others waiting for theirs, would be waited for in vain.
+        await repository.want_prices(reads, vault, parts.clock.now())
     names = await repository.flow_names(reads, vault.user_id)
     newest = looks[-1] if looks else None
     report = await asyncio.to_thread(reporter.report, events, looks)  # seconds, for a vault of many trades
