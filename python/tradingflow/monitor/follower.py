@@ -144,7 +144,7 @@ class Follower:
             state.version = news.version
             await self._store.load_abis(self._registry)
             state.assembler.discovery = await self._store.discovery()
-            for contract in await self._store.adopt(state.next_block):
+            for contract in await self._store.adopt(state.next_block, since_load=True):
                 state.assembler.contracts.add(contract)
             for implementation in await self._examine():
                 state.assembler.proxies.add(implementation)

@@ -158,15 +158,17 @@ class ChainStore:
         """The lowest block kept although it may hold no event: the ancestor of the deepest allowed reorg."""
         return next_block - 1 - self._finality
 
-    async def adopt(self, next_block: int) -> list[Contract]:
+    async def adopt(self, next_block: int, *, since_load: bool = False) -> list[Contract]:
         """Take up contracts added since the last call: followed from `next_block`, their past left to history.
 
         Returns all contracts the follower must read from the chain at `next_block` on. Raises CursorMoved when the
-        chain is no longer stored up to there.
+        chain is no longer stored up to there, and where `since_load` says that the caller goes on with what it loaded
+        before (proxies, ABIs), when others changed what is followed since.
         """
         async with self._engine.begin() as connection:
             cursor = await self._cursor(connection, lock=True)
-            if cursor.next_block != next_block:
+            is_stale = since_load and cursor.generation != self._generation
+            if is_stale or cursor.next_block != next_block:
                 raise CursorMoved(self._chain_id)
             taken_up = await connection.scalars(
                 update(MonitoredContract)
@@ -417,7 +419,7 @@ class ChainStore:
             added = await self._insert_contracts(
                 connection, batch.discovered, live_from=next_block, next_block=next_block
             )
-            if added:
+            if added or batch.upgrades:
                 generation = await self._next_generation(connection)
             for first, until in pieces_of(sorted(Counter(row.block_number for row in batch.events).items())):
                 final_until = min(until, cursor.next_final_block)

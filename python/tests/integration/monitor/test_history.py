@@ -5,12 +5,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID
 from devstack.emitter import Emitter, echo_contract, event_topic, transfer_burst_contract, word
-from tradingflow.monitor.store import ChainStore, CursorMoved
+from tradingflow.core.evm import parse_address
+from tradingflow.monitor.proxies import Implementation
+from tradingflow.monitor.store import Batch, ChainStore, CursorMoved
 
 from .conftest import Follow
 from .stored import Stored, catch_up
 
 VAULT_CREATED = event_topic("VaultCreated(address,address)")
+TOKEN = parse_address("0x" + "bb" * 20)
+
+
+def stores(engine: AsyncEngine) -> tuple[ChainStore, ChainStore]:
+    """Of two Monitors on one chain."""
+    return ChainStore(engine, CHAIN_ID, finality_blocks=4), ChainStore(engine, CHAIN_ID, finality_blocks=4)
 
 
 async def test_the_past_of_a_late_contract_is_complete(follow: Follow, emitter: Emitter, stored: Stored) -> None:
@@ -132,3 +140,29 @@ async def test_contracts_are_taken_up_where_the_chain_is_stored_to(
         await catch_up(follower)
     with pytest.raises(CursorMoved):
         await late.adopt(behind)
+
+
+async def test_who_goes_on_with_what_he_loaded_hears_of_what_others_took_up(
+    engine: AsyncEngine, stored: Stored
+) -> None:
+    one, other = stores(engine)
+    await one.prepare(0, [])
+    await one.adopt(0)
+    await stored.monitor(TOKEN, "erc20")
+    await other.adopt(0)
+    with pytest.raises(CursorMoved):
+        await one.adopt(0, since_load=True)
+    assert len(await one.adopt(0)) == 1
+
+
+async def test_a_past_is_read_on_with_the_upgrades_another_found_in_it(engine: AsyncEngine, stored: Stored) -> None:
+    one, other = stores(engine)
+    await one.prepare(0, [])
+    await one.commit(Batch(CHAIN_ID, 0, 10, [], []), head=20)
+    await stored.monitor(TOKEN, "erc20")
+    contracts = await one.adopt(10)
+    await other.adopt(10)
+    upgrade = Implementation(TOKEN, 3, 0, parse_address("0x" + "a1" * 20))
+    await one.commit_history(Batch(CHAIN_ID, 0, 5, [], [], upgrades=[upgrade]), contracts, 10)
+    with pytest.raises(CursorMoved):
+        await other.commit_history(Batch(CHAIN_ID, 5, 10, [], []), contracts, 10)
