@@ -58,10 +58,13 @@ class Signaller:
 
     async def _publish(self, partition: int, body: bytes) -> None:
         message_id = uuid4().hex
+        is_told = False
         while True:
             try:
                 await self._broker.publish(CYCLES, partition_queue(partition), body, message_id=message_id)
                 return
             except DependencyUnavailable as error:
-                log.warning("publish is retried", partition=partition, error=error)
+                if not is_told:  # a line a partition, not one a try: a broker may be away for hours
+                    log.warning("publish is retried", partition=partition, error=error)
+                is_told = True
                 await asyncio.sleep(RETRY_S)
