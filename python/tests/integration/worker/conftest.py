@@ -97,6 +97,7 @@ def settings(database_url: str, redis_url: str, rabbitmq_url: str) -> WorkerSett
         redis_url=SecretStr(redis_url),
         rabbitmq_url=SecretStr(rabbitmq_url),
         cycle_partitions=4,
+        sandbox_processes=1,
     )
 
 

@@ -34,7 +34,7 @@ def account_manager(database_url: str, redis_url: str, rabbitmq_url: str, anvil:
 def app(settings: WorkerSettings, account_manager: str) -> FastAPI:
     """A worker that checks real tokens with the Account Manager's keys."""
     jwks = f"{account_manager}/.well-known/jwks.json"
-    return create_app(settings.model_copy(update={"jwks_url": jwks, "sandbox_processes": 1}), types=TEST_TYPES)
+    return create_app(settings.model_copy(update={"jwks_url": jwks}), types=TEST_TYPES)
 
 
 @asynccontextmanager
