@@ -18,7 +18,6 @@ from tradingflow.account_manager.user.preferences import Preferences, upgrade
 from tradingflow.db.models import NotificationChannel, Plan, User, UserPreferences
 from tradingflow.db.models import NotificationDelivery as Delivery
 
-
 # Anybody may deposit a token of no worth. What that brings about may use up this part of a plan, or enough of it would
 # pause the channel that tells of failed trades.
 ANYBODYS_TOPIC = "vault.deposit"
@@ -58,9 +57,7 @@ async def _room(session: AsyncSession, users: set[UUID], now: datetime) -> dict[
         )
         .scalar_subquery()
     )
-    statement = (
-        select(User.id, Plan.notices_per_day, told).join(Plan, Plan.name == User.plan).where(User.id.in_(users))
-    )
+    statement = select(User.id, Plan.notices_per_day, told).join(Plan, Plan.name == User.plan).where(User.id.in_(users))
     return {user: notices // ANYBODYS_PART - so_far for user, notices, so_far in await session.execute(statement)}
 
 

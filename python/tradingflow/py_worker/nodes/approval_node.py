@@ -19,9 +19,7 @@ class Params(NodeParams):
     timeout_s: int = Field(
         default=3600, ge=1, le=LONGEST_WAIT_S, description="Seconds until the answer is the one of `on_timeout`"
     )
-    on_timeout: Literal["approve", "reject"] = Field(
-        default="reject", description="The answer when nobody gives one"
-    )
+    on_timeout: Literal["approve", "reject"] = Field(default="reject", description="The answer when nobody gives one")
 
 
 class Inputs(NodeInputs):
