@@ -48,27 +48,29 @@ from tradingflow.db.revocation import RevokedSessions
 from tradingflow.messaging.broker import Broker
 from tradingflow.prices.book import PriceBook
 from tradingflow.tracing.provider import make_provider
-from tradingflow.web.app import Check, make_app
+from tradingflow.web.app import Check, make_app, routes_of
 from tradingflow.web.serve import serve
 
 LANE = "account_manager"
 # Routes are looked through in this order: first what is asked for most.
-ROUTERS = (
-    hot_user_router,
-    hot_portfolio_router,
-    hot_trade_router,
-    auth_router,
-    user_router,
-    token_router,
-    price_router,
-    vault_router,
-    portfolio_router,
-    trade_router,
-    contract_router,
-    event_router,
-    job_router,
-    webhook_router,
-    channel_router,
+ROUTES = routes_of(
+    (
+        hot_user_router,
+        hot_portfolio_router,
+        hot_trade_router,
+        auth_router,
+        user_router,
+        token_router,
+        price_router,
+        vault_router,
+        portfolio_router,
+        trade_router,
+        contract_router,
+        event_router,
+        job_router,
+        webhook_router,
+        channel_router,
+    )
 )
 
 
@@ -90,6 +92,7 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
         description="Accounts, sign-in, vaults, tokens, prices, portfolio and trade history.",
         lifespan=lifespan,
         readiness=readiness,
+        routes=ROUTES,
         tracer_provider=make_provider(settings, "account_manager"),
         https_only=settings.public_https,
     )
@@ -101,8 +104,6 @@ def create_app(settings: AccountManagerSettings, clock: Clock | None = None) -> 
             allow_headers=["Authorization", "Content-Type"],
             max_age=600,
         )
-    for router in ROUTERS:
-        app.include_router(router)
     return app
 
 

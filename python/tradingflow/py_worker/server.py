@@ -71,7 +71,7 @@ from tradingflow.py_worker.specs import node_specs
 from tradingflow.py_worker.trade_gateway import LiveTrading
 from tradingflow.tracing.provider import make_provider
 from tradingflow.tracing.traces import Traces
-from tradingflow.web.app import Check, make_app
+from tradingflow.web.app import Check, make_app, routes_of
 from tradingflow.web.auth import Authenticator
 from tradingflow.web.jwks import JwksAuthenticator
 from tradingflow.web.serve import serve
@@ -79,6 +79,26 @@ from tradingflow.web.serve import serve
 # One for the committer, loader, relay, control, sweep and revocations each, the rest for nodes' state, trades and
 # routes.
 POOL_SIZE = 16
+ROUTES = routes_of(
+    (
+        flows_router,
+        control_router,
+        cycles_router,
+        trigger_router,
+        hooks_router,
+        stream_router,
+        catalog_router,
+        node_execution_router,
+        nodes_router,
+        worker_router,
+        preflight_router,
+        paper_router,
+        replay_router,
+        backtests_router,
+        datasets_router,
+        approvals_router,
+    )
+)
 
 
 def create_app(
@@ -103,34 +123,15 @@ def create_app(
             app.state.parts = await wiring.parts(node_types() if types is None else types)
             yield
 
-    app = make_app(
+    return make_app(
         title="TradingFlow Python Worker",
         description="Runs flows: validates, schedules and executes graphs of nodes that exchange signals.",
         lifespan=lifespan,
         readiness=readiness,
+        routes=ROUTES,
         tracer_provider=tracer_provider,
         https_only=settings.public_https,
     )
-    for router in (
-        flows_router,
-        control_router,
-        cycles_router,
-        trigger_router,
-        hooks_router,
-        stream_router,
-        catalog_router,
-        node_execution_router,
-        nodes_router,
-        worker_router,
-        preflight_router,
-        paper_router,
-        replay_router,
-        backtests_router,
-        datasets_router,
-        approvals_router,
-    ):
-        app.include_router(router)
-    return app
 
 
 class _Wiring:
