@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from fastapi import FastAPI
 
-from tests.integration.worker.conftest import Client
-from tests.integration.worker.nodes import node
+from tests.integration.worker.conftest import Client, StartWorker, until
+from tests.integration.worker.nodes import Fail, node
 
 
 async def test_a_saturated_worker_answers_429_with_retry_after(worker: FastAPI, client: Client) -> None:
@@ -19,3 +21,23 @@ async def test_a_saturated_worker_answers_429_with_retry_after(worker: FastAPI, 
     answer = await client.post("/flows/execute", body)
     assert (answer.status_code, answer.json()["error"]) == (429, "worker_saturated")
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_node_that_pauses_before_its_next_attempt_leaves_its_slot_to_others(
+    start_worker: StartWorker, add_user: Callable[[], Any]
+) -> None:
+    async with (
+        start_worker(max_nodes_in_flight=1) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://worker") as http,
+    ):
+        greedy, modest = Client(http, await add_user()), Client(http, await add_user())
+        attempts_before = sum(Fail.keys.values())
+        retry = {"max_attempts": 20, "initial_interval_s": 3600, "max_interval_s": 3600}
+        await greedy.execute("often", [node(name, "fail", retry=retry) for name in "ab"], [])
+
+        async def both_pause() -> bool:
+            return sum(Fail.keys.values()) == attempts_before + 2
+
+        await until(both_pause)
+        await modest.execute("once", [node("a", "emit")], [])
+        assert (await modest.cycle_end("once"))["status"] == "completed"

@@ -21,7 +21,7 @@ from tradingflow.py_worker.runtime.context import (
 )
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.records import StoredCycle
-from tradingflow.py_worker.runtime.slots import FairSlots
+from tradingflow.py_worker.runtime.slots import FairSlots, Slot
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel as RawChannel
@@ -111,3 +111,35 @@ def test_users_take_turns_however_long_their_queues_are() -> None:
         slots.free()
     assert order.index("modest") == 2
     assert slots.taken == 1
+
+
+async def test_who_pauses_leaves_the_slot_to_others_and_takes_turns_for_it_afterwards() -> None:
+    slots, order = FairSlots(1), list[str]()
+    slots.submit(UUID(int=1), lambda: True)
+    slot = Slot(slots, UUID(int=1))
+    slots.submit(UUID(int=2), lambda: order.append("other") is None)
+    assert order == []
+    pausing = asyncio.ensure_future(slot.pause(0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (order, pausing.done(), slots.waiting) == (["other"], False, 1)
+    slots.free()
+    await pausing
+    assert slots.taken == 1
+    slot.give_back()
+    assert slots.taken == 0
+
+
+async def test_who_is_cancelled_while_it_waits_for_a_slot_takes_none() -> None:
+    slots = FairSlots(1)
+    slots.submit(UUID(int=1), lambda: True)
+    slot = Slot(slots, UUID(int=1))
+    slots.submit(UUID(int=2), lambda: True)
+    pausing = asyncio.ensure_future(slot.pause(0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert slots.waiting == 1
+    pausing.cancel()
+    slots.free()
+    slot.give_back()
+    assert (slots.taken, slots.waiting) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -30,7 +31,7 @@ async def test_a_failure_is_told_in_so_many_words_that_its_signals_stay_small() 
     live = LiveCycle(StoredCycle((uuid4(), 0), "flow", uuid4(), "running", "live", 1, "running", {}), graph, 4)
     around = Surroundings(SystemClock(), cast("MarketData", None))
     runner = NodeRunner({"start": cast("AnyNode", Wordy())}, around, cast("CycleStore", None))
-    ended = await runner.run(live, 0, datetime.now(UTC))
+    ended = await runner.run(live, 0, datetime.now(UTC), asyncio.sleep)
     error = ended.outcome.error
     assert error is not None
     assert (error["error"], len(error["detail"])) == ("invalid_input", MAX_DETAIL_CHARS)

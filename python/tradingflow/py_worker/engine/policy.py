@@ -15,7 +15,8 @@ MAX_INTERVAL_S = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Attempt n+1 starts min(initial · backoff^(n-1), max) seconds after attempt n failed."""
+    """Attempt n+1 starts min(initial · backoff^(n-1), max) seconds after attempt n failed, or when a full worker has
+    room for it again."""
 
     max_attempts: int = 1
     initial_interval_s: float = 1.0

@@ -241,7 +241,7 @@ class Conductor:
         if live.dropped or live.running.get(run.index) is not run:
             return False
         run.started_at = self._clock.now()
-        slot = Slot(self._slots)
+        slot = Slot(self._slots, live.user_id)
         run.step_aside = partial(self._step_aside, run, slot)
         run.task = asyncio.create_task(self._run(live, run, run.started_at, slot))
         return True
@@ -253,7 +253,7 @@ class Conductor:
 
     async def _run(self, live: LiveCycle, run: NodeRun, started_at: datetime, slot: Slot) -> None:
         try:
-            ended = await self._runner.run(live, run.index, started_at)
+            ended = await self._runner.run(live, run.index, started_at, slot.pause)
             if live.running.get(run.index) is run:
                 del live.running[run.index]
                 self._ended(live, run, ended)

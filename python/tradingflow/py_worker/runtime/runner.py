@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -38,6 +38,9 @@ MAX_DETAIL_CHARS = 10_000
 # PostgreSQL cannot hold it in jsonb or text.
 _NUL = b"\\u0000"
 _encode = msgspec.json.Encoder().encode
+
+Pause = Callable[[float], Awaitable[None]]
+"""Waits so many seconds between two attempts; others may run meanwhile, so it may take longer."""
 
 
 @dataclass(slots=True)
@@ -90,17 +93,17 @@ class NodeRunner:
         self._around = around
         self._store = store
 
-    async def run(self, live: LiveCycle, index: int, started_at: datetime) -> Ended:
+    async def run(self, live: LiveCycle, index: int, started_at: datetime, pause: Pause) -> Ended:
         """The ending of a node task. Raises only CancelledError: whatever a node does is an outcome."""
         node = live.graph.nodes[index]
         try:
-            return await self._run(live, node, started_at)
+            return await self._run(live, node, started_at, pause)
         except Exception as error:  # the engine's edge: without an ending the node would seem to run for ever
             log.exception("ending of a node not kept", node_type=node.type, flow_id=live.flow_id, node_id=node.id)
             broken = NodeFailure("node_defect", f"what the node left could not be kept: {type(error).__name__}")
             return self._failed(node, broken, 1, started_at, self._recorder(live, node, self._log()))
 
-    async def _run(self, live: LiveCycle, node: GraphNode, started_at: datetime) -> Ended:
+    async def _run(self, live: LiveCycle, node: GraphNode, started_at: datetime, pause: Pause) -> Ended:
         arrivals = live.state.arrivals(node.index)
         inputs = inputs_of(node, arrivals)
         incoming = [
@@ -117,7 +120,7 @@ class NodeRunner:
                 told.add("ERROR", f"{failure.code}: {failure.detail}", {"attempt": attempt})
                 if attempt >= node.policy.retry.max_attempts or not failure.retryable:
                     return self._failed(node, failure, attempt, started_at, recorder)
-            await asyncio.sleep(node.policy.retry.pause_s(attempt))
+            await pause(node.policy.retry.pause_s(attempt))
             attempt += 1
 
     def _log(self) -> CollectedLog:

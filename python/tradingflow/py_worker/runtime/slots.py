@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from uuid import UUID
@@ -47,13 +48,29 @@ class FairSlots:
 class Slot:
     """A slot one piece of work has taken; given back once, however often it is said."""
 
-    __slots__ = ("_slots", "_taken")
+    __slots__ = ("_slots", "_taken", "_user")
 
-    def __init__(self, slots: FairSlots) -> None:
+    def __init__(self, slots: FairSlots, user: UUID) -> None:
         self._slots = slots
+        self._user = user
         self._taken = True
 
     def give_back(self) -> None:
         if self._taken:
             self._taken = False
             self._slots.free()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep without the slot, then until it is this user's turn again."""
+        self.give_back()
+        await asyncio.sleep(seconds)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._slots.submit(self._user, lambda: self._take(turn))
+        await turn
+
+    def _take(self, turn: asyncio.Future[None]) -> bool:
+        if turn.done():  # whoever waited was cancelled
+            return False
+        self._taken = True
+        turn.set_result(None)
+        return True
