@@ -1,6 +1,7 @@
 """The code node in the real sandbox."""
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import Refused
-from tradingflow.py_worker.kit import Incoming, NodeFailed
+from tradingflow.py_worker.kit import CodeResult, Incoming, NodeFailed
 from tradingflow.py_worker.kit.testing import MemoryContext
 from tradingflow.py_worker.nodes.code_node import CodeNode
-from tradingflow.py_worker.sandbox.runner import Sandbox, SandboxPlan
+from tradingflow.py_worker.sandbox import runner
+from tradingflow.py_worker.sandbox.runner import Meter, Sandbox, SandboxPlan
 
 NODE = CodeNode()
 
@@ -128,6 +130,38 @@ async def test_who_computes_much_is_moved_to_the_slow_lane_and_the_neighbour_is_
     await signals(neighbour, "output_data = 1")
     assert (sandbox.lane_of("mallory", now()), sandbox.lane_of("alice", now())) == ("slow", "quick")
     assert (await signals(hog, "output_data = 2"))["output_data"] == 2
+
+
+async def test_a_cancelled_run_keeps_its_turn_until_it_ends_and_is_charged(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, finish = asyncio.get_running_loop(), threading.Event()
+    lanes = asyncio.Queue[str]()
+
+    def compute(_pool: Any, _plan: Any, _job: Any, meter: Meter) -> CodeResult:
+        lane = threading.current_thread().name.rpartition("_")[0]
+        loop.call_soon_threadsafe(lanes.put_nowait, lane)
+        finish.wait()
+        meter.cpu_s = 30.0
+        return CodeResult({}, "", "")
+
+    monkeypatch.setattr(runner, "run_job", compute)
+    hog = MemoryContext(code=sandbox.for_owner("mallory"))
+    tasks = [asyncio.create_task(signals(hog, "while True: pass")) for _ in range(2)]
+    try:
+        assert [await lanes.get() for _ in tasks] == ["sandbox-quick"] * 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in tasks)
+        third = asyncio.create_task(signals(hog, "while True: pass"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert lanes.empty()
+    finally:
+        finish.set()
+    await third
+    assert await lanes.get() == "sandbox-slow"
 
 
 @pytest.mark.parametrize("call", ["statistics.mean(['x' * 10**7])", "indicators.SMA(['x' * 10**7], timeperiod=2)"])

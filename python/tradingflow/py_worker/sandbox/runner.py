@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -112,14 +112,28 @@ class Sandbox:
         if self.refusal is not None or not self._lanes:
             raise Refused("sandbox_unavailable", f"code cannot run on this worker: {self.refusal}")
         turn = self._turns.setdefault(owner, asyncio.Semaphore(self._plan.processes_per_owner))
-        async with turn:
-            loop = asyncio.get_running_loop()
-            lane = self._lanes[self.lane_of(owner, loop.time())]
-            meter = Meter()
-            try:
-                return await loop.run_in_executor(lane.threads, run_job, lane.pool, self._plan, job, meter)
-            finally:
-                self._accounts.charge(owner, meter.cpu_s, loop.time())
+        await turn.acquire()
+        try:
+            running = self._submit(owner, job, turn)
+        except BaseException:
+            turn.release()
+            raise
+        return await asyncio.wrap_future(running)
+
+    def _submit(self, owner: str, job: Job, turn: asyncio.Semaphore) -> Future[CodeResult]:
+        """Takes over the turn. Who waits may be cancelled, the interpreter computes on: the owner's turn and account
+        follow the run, not who waits for it."""
+        loop = asyncio.get_running_loop()
+        lane = self._lanes[self.lane_of(owner, loop.time())]
+        meter = Meter()
+
+        def ended() -> None:
+            self._accounts.charge(owner, meter.cpu_s, loop.time())
+            turn.release()
+
+        running = lane.threads.submit(run_job, lane.pool, self._plan, job, meter)
+        running.add_done_callback(lambda _: loop.call_soon_threadsafe(ended))
+        return running
 
 
 @dataclass(frozen=True)
