@@ -24,18 +24,14 @@ from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.worker import Worker
 from tradingflow.py_worker.scheduler import Scheduler
 
+# A stream asks the database four times a second as long as it is open.
+MAX_STREAMS = 100
+MAX_STREAMS_OF_USER = 10
 
-class OpenStreams:
-    """Counts what is entered and not yet left."""
 
-    def __init__(self) -> None:
-        self.taken = 0
-
-    def __enter__(self) -> None:
-        self.taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.taken -= 1
+def stream_places() -> Places:
+    allowed = f"{MAX_STREAMS_OF_USER} of one user, {MAX_STREAMS} in all"
+    return Places(MAX_STREAMS, "too_many_streams", f"{allowed} may be open; they are", each=MAX_STREAMS_OF_USER)
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Parts:
     worker: Worker
     contract_triggers: ContractTriggers
     preflight: Preflight
-    streams: OpenStreams = field(default_factory=OpenStreams)
+    streams: Places = field(default_factory=stream_places)
     downloads: Places = field(default_factory=download_places)
     replays: Places = field(default_factory=replay_places)
 

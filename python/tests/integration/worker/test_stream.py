@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from tests.integration.worker.conftest import Client
+from tests.integration.worker.conftest import Client, until
 from tests.integration.worker.nodes import edge, node
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Flow
 from tradingflow.py_worker.flows import stream
 from tradingflow.py_worker.flows.stream import flow_events
-from tradingflow.py_worker.parts import Parts
+from tradingflow.py_worker.parts import MAX_STREAMS, MAX_STREAMS_OF_USER, Parts
 
 DEADLINE_S = 20.0
 
@@ -88,7 +91,53 @@ async def test_a_stopping_worker_ends_its_streams(watcher: Watcher) -> None:
         await watcher.next()
 
 
-async def test_too_many_streams_are_a_429(client: Client, watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MAX_STREAMS", 1)
-    answer = await client.get("/flows/watched/stream")
+async def test_too_many_streams_are_a_429(client: Client, watcher: Watcher, worker: FastAPI) -> None:
+    with ExitStack() as others:
+        for _ in range(MAX_STREAMS):
+            others.enter_context(worker.state.parts.streams.place(uuid4()))
+        answer = await client.get("/flows/watched/stream")
     assert (answer.status_code, answer.json()["error"]) == (429, "too_many_streams")
+
+
+async def test_one_user_cannot_take_all_streams_not_even_at_once(
+    client: Client, stranger: Client, watcher: Watcher, worker: FastAPI
+) -> None:
+    await stranger.execute("theirs", [node("a", "emit")], [])
+    streams = worker.state.parts.streams
+    watching = [asyncio.create_task(client.get("/flows/watched/stream")) for _ in range(MAX_STREAMS_OF_USER + 3)]
+    watching.append(asyncio.create_task(stranger.get("/flows/theirs/stream")))
+
+    async def the_rest_is_refused() -> bool:
+        refused = sum(task.done() for task in watching)
+        return bool((streams.taken, refused) == (MAX_STREAMS_OF_USER + 1, 3))
+
+    await until(the_rest_is_refused)
+    worker.state.is_stopping = lambda: True
+    answers = await asyncio.gather(*watching)
+    codes = [answer.status_code for answer in answers]
+    assert (codes.count(200), codes.count(429), codes[-1]) == (MAX_STREAMS_OF_USER + 1, 3, 200)
+    assert streams.taken == 0
+
+
+async def test_the_stream_of_a_client_that_does_not_read_ends(
+    client: Client, watcher: Watcher, worker: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_SEND_S", 0.01)
+    taken: list[int] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message.get("body"):
+            taken.append(worker.state.parts.streams.taken)
+            await asyncio.Event().wait()
+
+    request = httpx.Request("GET", "http://worker/flows/watched/stream", headers=client.headers)
+    path = request.url.path
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET"}
+    scope |= {"scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": ""}
+    scope |= {"headers": [(name.lower(), value) for name, value in request.headers.raw], "client": None, "server": None}
+    async with asyncio.timeout(DEADLINE_S):
+        await worker(scope, receive, send)
+    assert (taken, worker.state.parts.streams.taken) == ([1], 0)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import and_, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Send
 
-from tradingflow.core.errors import TooManyRequests, Unauthenticated
+from tradingflow.core.errors import Unauthenticated
 from tradingflow.db.models import Cycle, Flow, NodeTask
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowId
@@ -27,9 +30,8 @@ KEEP_ALIVE_POLLS = 60
 AUTHENTICATE_POLLS = 8
 # How many of a flow's newest cycles are watched for changes.
 WATCHED_CYCLES = 20
-# Each asks the database four times a second.
-MAX_STREAMS = 100
-RETRY_AFTER_S = 10
+# How long a client may leave what it was sent unread, the connection being full.
+MAX_SEND_S = 60.0
 
 Place = tuple[int, str]
 """(cycle, node); the node is empty for the cycle itself."""
@@ -37,19 +39,44 @@ Event = tuple[str, dict[str, Any]]
 """Name and data. Text only when it is its turn: many events may tell the same large value."""
 
 
+async def _counted(user: CurrentUser, parts: TheParts) -> AsyncIterator[None]:
+    """Has its place from before the answer begins until it is over, however it ends."""
+    with parts.streams.place(user.user_id):
+        yield
+
+
+class EventStream(StreamingResponse):
+    """Ends when the client reads no more: nothing else would be noticed while an event cannot be sent."""
+
+    media_type = "text/event-stream"
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(MAX_SEND_S):
+                    await send(message)
+            except TimeoutError as error:
+                raise ClientDisconnect from error
+
+        with suppress(ClientDisconnect):
+            await super().stream_response(send_in_time)
+
+
 @router.get(
-    "/{flow_id}/stream", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}}
+    "/{flow_id}/stream",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    dependencies=[Depends(_counted, scope="request")],
 )
 async def stream_flow(flow_id: FlowId, user: CurrentUser, parts: TheParts, request: Request) -> StreamingResponse:
     """Status changes from now on, as JSON: events `cycle` and `node`, and a `signal` for each value that travels.
 
     A client that reconnects sees the present state with its first changes; nothing is replayed. The stream ends when
-    the flow is deleted, the worker stops, or the access token has expired or its session has ended.
+    the flow is deleted, the worker stops, the access token has expired or its session has ended, or the client reads no
+    more.
     """
     async with parts.sessions() as session:
         flow = await store.get_flow(session, user.user_id, flow_id)
-    if parts.streams.taken >= MAX_STREAMS:
-        raise TooManyRequests("too_many_streams", f"this worker serves {MAX_STREAMS} streams already", RETRY_AFTER_S)
     is_stopping: Callable[[], bool] = getattr(request.app.state, "is_stopping", lambda: False)
 
     async def may_watch() -> bool:
@@ -59,37 +86,36 @@ async def stream_flow(flow_id: FlowId, user: CurrentUser, parts: TheParts, reque
             return False
         return True
 
-    return StreamingResponse(flow_events(parts, flow, is_stopping, may_watch), media_type="text/event-stream")
+    return EventStream(flow_events(parts, flow, is_stopping, may_watch))
 
 
 async def flow_events(
     parts: Parts, flow: Flow, is_stopping: Callable[[], bool], may_watch: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[str]:
     """The text of the stream, event by event; `may_watch` is asked every few seconds whether it may go on."""
-    with parts.streams:
-        seen = await _statuses(parts, flow)
-        yield ": watching\n\n"
-        quiet = polls = 0
-        while not is_stopping():
-            await asyncio.sleep(POLL_S)
-            polls += 1
-            try:
-                if polls % AUTHENTICATE_POLLS == 0 and not await may_watch():
-                    return
-                now = await _statuses(parts, flow)
-                if not now and await _is_gone(parts, flow):
-                    return
-                changed = [place for place, status in now.items() if seen.get(place) != status]
-                told = await _tell(parts, flow, changed, now)
-            except (SQLAlchemyError, OSError):
-                continue  # the database is away: what changes meanwhile is told when it is back
-            for event in told:
-                yield _text(event)
-            seen = now
-            quiet = 0 if told else quiet + 1
-            if quiet >= KEEP_ALIVE_POLLS:
-                quiet = 0
-                yield ": still here\n\n"
+    seen = await _statuses(parts, flow)
+    yield ": watching\n\n"
+    quiet = polls = 0
+    while not is_stopping():
+        await asyncio.sleep(POLL_S)
+        polls += 1
+        try:
+            if polls % AUTHENTICATE_POLLS == 0 and not await may_watch():
+                return
+            now = await _statuses(parts, flow)
+            if not now and await _is_gone(parts, flow):
+                return
+            changed = [place for place, status in now.items() if seen.get(place) != status]
+            told = await _tell(parts, flow, changed, now)
+        except (SQLAlchemyError, OSError):
+            continue  # the database is away: what changes meanwhile is told when it is back
+        for event in told:
+            yield _text(event)
+        seen = now
+        quiet = 0 if told else quiet + 1
+        if quiet >= KEEP_ALIVE_POLLS:
+            quiet = 0
+            yield ": still here\n\n"
 
 
 async def _statuses(parts: Parts, flow: Flow) -> dict[Place, str]:
