@@ -228,6 +228,26 @@ async def test_of_two_workers_one_gets_a_backtest_and_the_other_when_its_lease_h
         assert (await session.scalars(select(BacktestFile.content))).all() == [b"a"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_owners_take_turns_however_many_each_has_queued(
+    sessions: SessionFactory, queued: UUID, add_user: Callable[[], Any], workers: int
+) -> None:
+    """With a second worker the first one's backtest goes on meanwhile; else each ends before the next begins."""
+    modest = await add_user()
+    for owner in (queued, queued, modest, modest):
+        await submit(sessions, owner)
+    served = []
+    for turn in range(5):
+        claimed = await claim(sessions, NOW + timedelta(seconds=turn))
+        assert claimed is not None
+        async with sessions.begin() as session:
+            served.append(await session.scalar(select(BacktestJob.user_id).where(BacktestJob.number == claimed.number)))
+            if workers == 1 or turn:
+                assert await store.complete(session, claimed, NOW, {}, {})
+    expected = {1: [queued, modest, queued, modest, queued], 2: [queued, modest, modest, queued, queued]}
+    assert served == expected[workers]
+
+
 async def test_one_that_ends_its_worker_again_and_again_is_failed(sessions: SessionFactory, queued: UUID) -> None:
     now = NOW
     for _ in range(store.MAX_ATTEMPTS):

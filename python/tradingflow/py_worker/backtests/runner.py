@@ -52,7 +52,7 @@ class BacktestRunner:
             await asyncio.sleep(TICK_S)
 
     async def run_one(self) -> bool:
-        """Claim and run the oldest; False when there was none."""
+        """Claim and run the next; False when there was none."""
         async with self._sessions.begin() as session:
             claimed = await store.claim(session, self._clock.now())
         if claimed is None:

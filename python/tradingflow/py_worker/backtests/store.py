@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import CursorResult, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from tradingflow.core.errors import Conflict, NotFound, Refused, TooManyRequests
 from tradingflow.db.models import BacktestFile, BacktestJob, User
@@ -114,12 +115,18 @@ async def result_file(session: AsyncSession, job: BacktestJob, name: str) -> byt
 
 
 async def claim(session: AsyncSession, now: datetime) -> Claim | None:
-    """The oldest that nobody runs. One that was begun too often is failed instead."""
+    """One that nobody runs: of the owner with the fewest running, then of the one whose last began longest ago, then
+    the oldest. One that was begun too often is failed instead."""
     abandoned = and_(BacktestJob.status == "running", BacktestJob.leased_until < now)
+    others = aliased(BacktestJob)
+    is_running = and_(others.status == "running", others.leased_until >= now)
+    of_owner = select(others).where(others.user_id == BacktestJob.user_id).correlate(BacktestJob)
+    running = of_owner.with_only_columns(func.count().filter(is_running)).scalar_subquery()
+    last_begun = of_owner.with_only_columns(func.max(others.started_at)).scalar_subquery()
     chosen = (
         select(BacktestJob)
         .where(or_(BacktestJob.status == "queued", abandoned))
-        .order_by(BacktestJob.number)
+        .order_by(running, last_begun.nulls_first(), BacktestJob.number)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
