@@ -1,6 +1,6 @@
 """Dataset nodes with files at a URL and with Google Sheets, against servers that speak their formats."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -10,6 +10,7 @@ from tests.integration.nodes.sheets_server import SPREADSHEET, FakeSheets, servi
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.py_worker.kit import NodeFailed, node_types
 from tradingflow.py_worker.kit.testing import MemoryContext, MemorySecrets
+from tradingflow.py_worker.runtime.journal import Journal, JournalingContext
 
 KEY = {"$secret": "key"}
 
@@ -43,6 +44,37 @@ async def test_a_sheet_is_read_by_its_first_line(ctx: MemoryContext, sheets: Fak
     sheets.grid = [["day", "close"], ["mon", 1.5], ["tue", None], ["wed", 3]]
     sent = await run(ctx, "dataset_input_node", {**place, "limit": 2, "worksheet": "Log"})
     assert sent["data"] == [{"day": "tue", "close": None}, {"day": "wed", "close": 3}]
+
+
+async def test_a_journal_holds_neither_googles_access_token_nor_the_key(
+    ctx: MemoryContext, sheets: FakeSheets, place: dict[str, Any]
+) -> None:
+    sheets.grid = [["said"], ["ya29.x"]]
+    for asks_for_a_token in (True, False):
+        journal = Journal()
+        journaled = cast("MemoryContext", JournalingContext(ctx, journal))
+        assert (await run(journaled, "dataset_input_node", place))["data"] == [{"said": "ya29.x"}]
+        written = journal.text()
+        assert written is not None
+        assert ("/token" in written.entries) == asks_for_a_token
+        assert "said" in written.entries
+        assert "ya29.x" not in written.entries
+        assert "PRIVATE KEY" not in written.entries
+
+
+async def test_a_journal_holds_no_token_that_came_and_was_never_used(
+    ctx: MemoryContext, server: LocalServer, sheets: FakeSheets, place: dict[str, Any]
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": "ya29.x", "expires_in": "soon"})
+
+    server.answer, journal = answer, Journal()
+    with pytest.raises(TradingFlowError):
+        await run(cast("MemoryContext", JournalingContext(ctx, journal)), "dataset_input_node", place)
+    written = journal.text()
+    assert written is not None
+    assert "/token" in written.entries
+    assert "ya29" not in written.entries
 
 
 async def test_rows_are_appended_under_the_columns_that_are_there(

@@ -184,3 +184,6 @@ async def test_what_is_no_address_is_said_to_be_none(server: LocalServer, kind: 
 class _AnySecret:
     async def reveal(self, _: object) -> str:
         return "x"
+
+    def conceal(self, _: object, __: str) -> None:
+        return

@@ -86,6 +86,11 @@ class Secrets(Protocol):
         """The value, for this run only: never log, store or emit it. Raises Refused("secret_unknown", …)."""
         ...
 
+    def conceal(self, reference: SecretRef, value: str) -> None:
+        """Treat a value got by means of a secret, such as an access token, as that secret in all that is kept of this
+        run. Call it on the event loop, with no await between the answer that holds the value and this."""
+        ...
+
 
 class HttpClient(Protocol):
     async def request(

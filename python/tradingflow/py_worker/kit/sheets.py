@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.outbound.client import HttpResponse
-from tradingflow.py_worker.kit.context import HttpClient, NodeContext, SecretRef
+from tradingflow.py_worker.kit.context import NodeContext, SecretRef
 from tradingflow.py_worker.kit.handles import Json
 from tradingflow.py_worker.kit.node import NodeFailed
 from tradingflow.py_worker.kit.providers import accept, malformed, parse_json
@@ -66,11 +66,11 @@ async def write_sheet(ctx: NodeContext, place: SheetPlace, rows: Sequence[Row], 
 
 
 async def _with_sheet(ctx: NodeContext, place: SheetPlace, work: Callable[[Worksheet], T]) -> T:
-    secret, http, loop = await ctx.secrets.reveal(place.credentials), ctx.http, asyncio.get_running_loop()
+    secret, loop = await ctx.secrets.reveal(place.credentials), asyncio.get_running_loop()
 
     def run() -> T:
         try:
-            return work(_open(_Session(http, loop, _account(secret), place.api_url), place))
+            return work(_open(_Session(ctx, loop, _account(secret), place), place))
         except TradingFlowError:
             raise
         except Exception as error:  # gspread trusts what Google answers; what is not so ends in any error
@@ -221,12 +221,14 @@ class _Session:
     """Stands in for gspread's HTTP session, in a thread; signs with the account and sends on the event loop."""
 
     def __init__(
-        self, http: HttpClient, loop: asyncio.AbstractEventLoop, account: Credentials, api_url: str | None
+        self, ctx: NodeContext, loop: asyncio.AbstractEventLoop, account: Credentials, place: SheetPlace
     ) -> None:
-        self._http = http
+        self._http = ctx.http
+        self._secrets = ctx.secrets
         self._loop = loop
         self._account = account
-        self._api_url = api_url.rstrip("/") if api_url else GOOGLE
+        self._credentials = place.credentials
+        self._api_url = place.api_url.rstrip("/") if place.api_url else GOOGLE
 
     def request(self, method: str, url: str, params: Any = None, json: Any = None, **_: Any) -> Any:
         import requests
@@ -250,18 +252,26 @@ class _Session:
         self, url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None, **_: Any
     ) -> _Answer:
         content = body.encode() if isinstance(body, str) else body
-        answer = self._send(method, url, headers or {}, content)
+        answer = self._send(method, url, headers or {}, content, is_secret=True)
         if answer.status == 429 or answer.status >= 500:
             accept(answer, PROVIDER)
         return _Answer(answer.status, answer.headers, answer.body)
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> HttpResponse:
-        asked = self._http.request(
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, is_secret: bool = False
+    ) -> HttpResponse:
+        asked = self._asked(method, url, headers, content, is_secret=is_secret)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+
+    async def _asked(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, *, is_secret: bool
+    ) -> HttpResponse:
+        """On the event loop: an answer that is secret as a whole, a new token, is concealed before anybody writes it
+        down, as is the token that is sent, for a server may repeat it."""
+        self._secrets.conceal(self._credentials, headers.get("authorization", "").removeprefix("Bearer "))
+        response = await self._http.request(
             method, url, headers=headers, content=content, timeout_s=TIMEOUT_S, max_body_bytes=MAX_BODY_BYTES
         )
-        return asyncio.run_coroutine_threadsafe(_awaited(asked), self._loop).result()
-
-
-async def _awaited(asked: Any) -> HttpResponse:
-    response: HttpResponse = await asked
-    return response
+        if is_secret:
+            self._secrets.conceal(self._credentials, response.body.decode(errors="replace"))
+        return response

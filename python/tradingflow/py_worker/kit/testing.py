@@ -88,6 +88,9 @@ class MemorySecrets:
             raise Refused("secret_unknown", f"you have stored no secret named {reference.name!r}")
         return self._values[reference.name]
 
+    def conceal(self, reference: SecretRef, value: str) -> None:
+        """Nothing is kept here."""
+
 
 class MemoryDatasets:
     """`Datasets` that begins as a snapshot and is written beside it: for tests and backtests."""

@@ -212,6 +212,9 @@ class _Secrets:
     async def reveal(self, reference: Any) -> str:
         return secret_mark(reference.name)
 
+    def conceal(self, reference: Any, value: str) -> None:
+        """Nothing of a replay is kept."""
+
 
 class _Code:
     """Code that ran then is answered from the journal; edited code runs in the sandbox, which reaches nothing."""

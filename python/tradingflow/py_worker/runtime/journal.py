@@ -1,7 +1,7 @@
 """The journal of a run: every answer the outside world gave a node, so that the run can be told again offline.
 
-Written with the ending of the node task. Secrets are kept by name: wherever a revealed value appears, in a request or
-an answer, `{{secret:name}}` stands instead; headers of requests are not kept at all.
+Written with the ending of the node task. Secrets are kept by name: wherever a revealed or concealed value appears, in
+a request or an answer, `{{secret:name}}` stands instead; headers of requests are not kept at all.
 """
 
 from __future__ import annotations
@@ -154,6 +154,9 @@ class _JournaledPart:
         return result
 
     def _answered(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        if self._name == "secrets" and call == "conceal":
+            self._journal.learn_secret(args[0].name, args[1])
+            return
         if self._name == "secrets":
             self._journal.learn_secret(args[0].name, result)
             result = None
