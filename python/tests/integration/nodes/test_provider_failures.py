@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import feedparser
 import pytest
 from aiohttp import web
 
@@ -115,6 +116,49 @@ async def test_a_server_that_talks_nonsense_is_said_to(
     else:
         with pytest.raises(TradingFlowError, match=r"provider_malformed|provider_failed|provider_refused|no_answer"):
             await run(ctx, server, kind)
+
+
+FEED = b'<rss version="2.0"><channel><item><guid>1</guid></item></channel></rss>'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\n" * 6000 + FEED,
+        b"\n<!ENTITY" * 700 + FEED,
+        b'<?xml version="1.0"?>' + b"\n" * 6000 + FEED,
+        ("\n" * 6000 + FEED.decode()).encode("utf-16"),
+        # In this encoding, `<a` behind the escape is one character, and no element.
+        b'<?xml version="1.0" encoding="iso-2022-jp"?>\x1b$B<a\x1b(B' + b"\n" * 6000 + FEED,
+    ],
+)
+async def test_a_feed_with_a_long_head_is_refused_before_it_is_searched(
+    ctx: MemoryContext, server: LocalServer, body: bytes
+) -> None:
+    answer_with(server, 200, body)
+    with pytest.raises(DependencyUnavailable, match="before its first element"):
+        await run(ctx, server, "rss_listener_node")
+
+
+@pytest.mark.parametrize(
+    "head", [b"\n" * 4000, b"<?" + b"encoding='" * 200, b'<?xml version="1.0" encoding="utf-8"?>' + b" \n" * 2000]
+)
+async def test_feedparser_gets_nothing_its_patterns_take_long_for(
+    ctx: MemoryContext, server: LocalServer, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    given: list[bytes] = []
+
+    def parse(stream: Any) -> dict[str, Any]:
+        given.append(stream.read())
+        return {}
+
+    monkeypatch.setattr(feedparser, "parse", parse)
+    answer_with(server, 200, head + FEED)
+    with pytest.raises(DependencyUnavailable, match="neither RSS nor Atom"):
+        await run(ctx, server, "rss_listener_node")
+    assert given[0].startswith(b"\n")
+    assert b"\n\n\n" not in given[0]
+    assert given[0].endswith(FEED)
 
 
 @asking

@@ -157,6 +157,23 @@ async def test_a_feed_sends_each_item_once(ctx: MemoryContext, server: LocalServ
     assert titles == [["b"], ["c"], []]
 
 
+@pytest.mark.parametrize(
+    ("declared", "encoding"),
+    [
+        ("utf-8", "utf-8"), ("utf-8", "utf-8-sig"), ("utf-16", "utf-16"), ("utf-8", "utf-16-le"),
+        ("windows-1251", "windows-1251"), ("koi8-r", "koi8-r"), ("gb2312", "gb18030"), ("no-such", "utf-8"),
+        ("punycode", "utf-8"),
+    ],
+)  # fmt: skip
+async def test_a_feed_is_read_in_the_encoding_it_is_written_in(
+    ctx: MemoryContext, server: LocalServer, declared: str, encoding: str
+) -> None:
+    body = f'<?xml version="1.0" encoding="{declared}"?>' + RSS[21:].format(items="<item><guid>Эфир</guid></item>")
+    serve(server, web.Response(body=body.encode(encoding)))
+    sent = await run(ctx, "rss_listener_node", {"feed_url": server.url("/f")})
+    assert [item["id"] for item in sent["data_output_handle"]] == ["Эфир"]
+
+
 async def test_a_feed_is_filtered_by_keywords(ctx: MemoryContext, server: LocalServer) -> None:
     serve(server, feed("Ether up", "Cats"))
     sent = await run(ctx, "rss_listener_node", {"feed_url": server.url("/f"), "keywords": ["ETHER"], "first_items": 9})

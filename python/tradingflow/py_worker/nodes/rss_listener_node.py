@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import io
+import re
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +15,20 @@ from tradingflow.py_worker.kit.newness import mentions_any, only_new
 from tradingflow.py_worker.kit.providers import accept, malformed
 
 LONGEST_SUMMARY = 2000
+LONGEST_HEAD = 5000
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    *(("<?xm".encode(encoding), encoding) for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")),
+)
+_DECLARED = re.compile(rb"\s*<\?xml\s[^>]{0,200}?encoding\s*=\s*[\"']([\w.-]{1,40})[\"']")
+_DECLARATION = re.compile(rb"\s*<\?xml\s[^>]*>")
+_FIRST_ELEMENT = re.compile(rb"<\w")
+_WIDER = {"gb2312": "gb18030"}  # what feeds declare, and what they are written in
+_OF_HOST_NAMES = frozenset(("idna", "punycode"))  # reading these takes the square of the length
 
 
 class Params(NodeParams):
@@ -62,10 +78,40 @@ def read_feed(body: bytes) -> list[Item]:
     """Raises DependencyUnavailable for what is no feed."""
     import feedparser
 
-    parsed = feedparser.parse(io.BytesIO(body))
+    parsed = feedparser.parse(io.BytesIO(_prepared(body)))
     if not parsed.get("version"):
         raise malformed("the feed", "neither RSS nor Atom")
     return [item for item in map(_item, parsed.entries) if item.id]
+
+
+def _prepared(body: bytes) -> bytes:
+    """The feed as UTF-8, without the declaration of an encoding and with a short head, which begins with a line break.
+
+    The patterns by which feedparser looks for an encoding in the first line and for a doctype before the first element
+    take the square of the length or its cube, and nothing else of the process runs meanwhile.
+    """
+    data = _utf8(body)
+    declared = _DECLARATION.match(data)
+    data = data[declared.end() :] if declared else data
+    first = _FIRST_ELEMENT.search(data)
+    head, rest = (data[: first.start()], data[first.start() :]) if first else (b"", data)
+    if len(head) > LONGEST_HEAD:
+        raise malformed("the feed", f"more than {LONGEST_HEAD} bytes before its first element")
+    return b"\n" + re.sub(rb"\s+", b"\n", head) + rest
+
+
+def _utf8(body: bytes) -> bytes:
+    """By the mark at its beginning, the encoding it declares, or as most feeds are."""
+    declared = _DECLARED.match(body)
+    name = declared.group(1).decode().lower() if declared else "utf-8"
+    named = () if name in _OF_HOST_NAMES else (_WIDER.get(name, name),)
+    marked = next(((encoding,) for mark, encoding in _MARKS if body.startswith(mark)), ())
+    for encoding in (*marked, *named, "utf-8"):
+        try:
+            return body.decode(encoding).encode(errors="replace")
+        except (UnicodeError, LookupError):
+            continue
+    return body.decode("windows-1252", errors="replace").encode()
 
 
 def _item(entry: Any) -> Item:
