@@ -26,6 +26,12 @@ def parse_base_units(text: str | int) -> int:
     return amount
 
 
+def may_fit(amount: Decimal, decimals: int = 0) -> bool:
+    """Whether a finite amount may be a uint256 in base units. Ask before int() or scaleb(): of 1e999999 the one makes a
+    number of a million digits, for seconds, and the other fails."""
+    return amount.is_zero() or amount.adjusted() + decimals <= 77
+
+
 def to_human(amount: int, decimals: int) -> Decimal:
     """Base units to whole tokens, exactly."""
     with localcontext() as context:
@@ -38,10 +44,13 @@ def from_human(text: str | Decimal, decimals: int) -> int:
     with localcontext() as context:
         context.prec = PRECISION
         try:
-            scaled = Decimal(text).scaleb(decimals)
+            amount = Decimal(text)
         except InvalidOperation as error:
             raise InvalidInput("invalid_amount", f"{text!r} is not a decimal number") from error
-        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        if not amount.is_finite() or not may_fit(amount, decimals):
+            raise InvalidInput("invalid_amount", "an amount lies between 0 and 2^256 - 1")
+        scaled = amount.scaleb(decimals)
+        if scaled != scaled.to_integral_value():
             raise InvalidInput("invalid_amount", f"{text} has more than the {decimals} decimals of this token")
         return parse_base_units(int(scaled))
 

@@ -28,7 +28,7 @@ def test_an_amount_that_is_not_a_uint256_is_refused(text: object) -> None:
         parse_base_units(text)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["0.0000001", "NaN", "Infinity", "abc", "-1"])
+@pytest.mark.parametrize("text", ["0.0000001", "NaN", "sNaN", "Infinity", "abc", "-1", "1e78", "1e999999"])
 def test_a_human_amount_that_does_not_fit_the_token_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         from_human(text, 6)

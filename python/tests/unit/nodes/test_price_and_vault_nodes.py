@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from tradingflow.core.errors import Refused
+from tradingflow.core.errors import InvalidInput, Refused
 from tradingflow.py_worker.kit.testing import DOLLAR, ETHER, POOL, VAULT, FixedMarkets, MemoryContext
 from tradingflow.py_worker.nodes.dex_price_node import DexPriceNode
 from tradingflow.py_worker.nodes.vault_node import VaultNode
@@ -19,6 +19,12 @@ async def test_a_quote_says_amounts_in_base_units(ctx: MemoryContext) -> None:
     outputs = await DexPriceNode().execute(ctx, {"chain_id": 1, "pool": POOL, "quote_amount": "0.5"}, {})
     quote = outputs.signals()["quote"]
     assert (quote["amount_in"], quote["amount_out"]) == (str(5 * 10**17), str(1000 * 10**6))
+
+
+@pytest.mark.parametrize("amount", ["1e77", "1e999999"])
+async def test_a_quote_for_more_than_a_token_can_hold_is_refused(ctx: MemoryContext, amount: str) -> None:
+    with pytest.raises(InvalidInput, match="more than a token can hold"):
+        await DexPriceNode().execute(ctx, {"chain_id": 1, "pool": POOL, "quote_amount": amount}, {})
 
 
 async def test_an_averaged_price_is_asked_for_its_window(ctx: MemoryContext) -> None:

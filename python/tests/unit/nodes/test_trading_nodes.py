@@ -100,6 +100,8 @@ async def test_with_nothing_to_sell_no_trade_is_made_and_the_branch_is_not_taken
         {"amount": "Infinity"},
         {"amount": "101", "amount_unit": "percent"},
         {"amount": "1.5", "amount_unit": "base_units"},
+        {"amount": "1e78"},
+        {"amount": "1e78", "amount_unit": "base_units"},
         {"slippage_bps": 0},
         {"slippage_bps": 1001},
         {"token_out": ETHER.address},
@@ -123,6 +125,16 @@ async def test_an_amount_from_an_edge_that_cannot_be_traded_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput):
         await SwapNode().execute(ctx, SWAP, {"amount": amount})
+    assert gateway.intents == []
+
+
+@pytest.mark.parametrize("unit", ["human", "base_units"])
+@pytest.mark.parametrize("amount", ["1e999", "1e999999", "9" * 5000])
+async def test_an_amount_far_too_large_is_refused_without_becoming_a_whole_number(
+    ctx: MemoryContext, gateway: SpendingGateway, unit: str, amount: str
+) -> None:
+    with pytest.raises(InvalidInput, match="at most"):
+        await SwapNode().execute(ctx, {**SWAP, "amount_unit": unit}, {"amount": amount})
     assert gateway.intents == []
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tradingflow.core.errors import InvalidInput
-from tradingflow.core.money import MAX_UINT256, PRECISION, parse_base_units
+from tradingflow.core.money import MAX_UINT256, PRECISION, may_fit, parse_base_units
 from tradingflow.py_worker.kit.context import NodeContext
 from tradingflow.py_worker.kit.fields import Address, ChainId, PositiveDecimal, SlippageBps
 from tradingflow.py_worker.kit.handles import NOT_TAKEN, Json, NodeInputs, NodeOutputs, NodeParams
@@ -71,6 +71,8 @@ def check_amount(amount: Decimal, unit: Unit) -> None:
         raise ValueError("a percentage is at most 100")
     if unit == "base_units" and amount != amount.to_integral_value():
         raise ValueError("base units are whole numbers")
+    if not may_fit(amount):
+        raise ValueError("an amount is at most 2^256 - 1")
 
 
 async def trade(
@@ -114,9 +116,11 @@ def _share(balance: int, percent: Decimal) -> int:
 
 def _base_units(amount: Decimal, decimals: int) -> int:
     """Whole tokens to base units; digits finer than the token has are cut, never rounded up."""
-    with localcontext() as context:
-        context.prec = PRECISION
-        scaled = int(amount.scaleb(decimals).to_integral_value(ROUND_FLOOR))
+    scaled = 0
+    if may_fit(amount, decimals):
+        with localcontext() as context:
+            context.prec = PRECISION
+            scaled = int(amount.scaleb(decimals).to_integral_value(ROUND_FLOOR))
     if not 0 < scaled <= MAX_UINT256:
         raise InvalidInput("invalid_amount", f"{amount} is less than one base unit or more than a token can hold")
     return scaled

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tradingflow.chain.swap_path import encode_path
 from tradingflow.core.errors import InvalidInput
-from tradingflow.core.money import parse_base_units
+from tradingflow.core.money import may_fit, parse_base_units
 from tradingflow.py_worker.kit import (
     NOT_TAKEN,
     Amount,
@@ -96,7 +96,10 @@ class DexPriceNode(Node[Params, Inputs, Outputs]):
 async def _quote(ctx: NodeContext, price: PoolPrice, amount: Decimal) -> QuoteOut:
     tokens = (price.base_token.address, price.quote_token.address)
     path = encode_path(tokens, () if price.kind == "v2" else (price.fee,))
-    amount_in = parse_base_units(int(amount.scaleb(price.base_token.decimals)))
+    decimals = price.base_token.decimals
+    if not may_fit(amount, decimals):
+        raise InvalidInput("invalid_amount", f"{amount} is more than a token can hold")
+    amount_in = parse_base_units(int(amount.scaleb(decimals)))
     if amount_in == 0:
         raise InvalidInput("invalid_amount", f"{amount} is less than one base unit of the token")
     # A V2 pair itself says of which exchange it is.
