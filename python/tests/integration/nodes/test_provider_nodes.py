@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration.local_server import LocalServer
+from tests.unit.worker.memory import MB, grows_by_at_most
 from tradingflow.core.errors import InvalidInput
 from tradingflow.py_worker.kit import NodeFailed, node_types
 from tradingflow.py_worker.kit.testing import MemoryContext
@@ -74,6 +75,16 @@ async def test_an_unknown_bot_token_is_said_without_showing_it(ctx: MemoryContex
     serve(server, web.json_response({"ok": False, "description": "Not Found"}, status=404))
     with pytest.raises(NodeFailed, match="does not know this bot token"):
         await run(ctx, "telegram_sender_node", {"api_url": server.url(""), "bot_token": KEY, "chat_id": "1"})
+
+
+async def test_a_text_that_names_a_long_message_often_is_cut_before_it_is_made(
+    ctx: MemoryContext, server: LocalServer
+) -> None:
+    serve(server, {"ok": True, "result": {"message_id": 7}})
+    config = {"api_url": server.url(""), "bot_token": KEY, "chat_id": "1", "text": "{message}" * 455}
+    with grows_by_at_most(10 * MB):
+        await run(ctx, "telegram_sender_node", config, {"message": "m" * 100_000})
+    assert json.loads(server.bodies[0])["text"] == "m" * 4096
 
 
 async def test_coingecko_gives_a_price_as_text(ctx: MemoryContext, server: LocalServer) -> None:
@@ -245,3 +256,11 @@ async def test_what_would_pass_a_limit_is_not_asked(
     with pytest.raises(NodeFailed, match=code):
         await run(ctx, "ai_model_node", config)
     assert server.asked == []
+
+
+async def test_a_prompt_that_names_a_long_input_often_is_refused_before_it_is_made(
+    ctx: MemoryContext, server: LocalServer
+) -> None:
+    config = {"base_url": server.url(""), "model": "m", "prompt": "{a}" * 2500}
+    with grows_by_at_most(10 * MB), pytest.raises(NodeFailed, match="has 50000000 characters"):
+        await run(ctx, "ai_model_node", config, {"a": "x" * 20_000})

@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 import pytest
 from pydantic import BaseModel
 
+from tests.unit.worker.memory import grows_by_at_most
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, Refused
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.engine.cycle import CycleState, Outcome, inputs_of
@@ -321,6 +322,28 @@ async def test_more_than_a_journal_keeps_is_cut_and_says_so(monkeypatch: pytest.
     text = journal.text()
     assert text is not None
     assert (text.entries, text.is_cut) == ("[]", True)
+
+
+@pytest.mark.parametrize("answers", [["a" * 200_000], ["a" * 5000] * 40, [b"a" * 200_000]])
+def test_a_journal_that_masking_makes_too_long_is_cut_before_it_is_made(answers: list[Any]) -> None:
+    journal = Journal()
+    for secret in "at":
+        journal.learn_secret("n" * 64, secret)
+    for answer in answers:
+        journal.add("http", "request", [], {"result": answer})
+    with grows_by_at_most(2 * journals.MAX_JOURNAL_BYTES):
+        text = journal.text()
+    assert text is not None
+    assert text.is_cut
+
+
+def test_an_answer_that_is_as_a_whole_a_secret_leaves_a_journal_however_long_it_is() -> None:
+    journal, answer = Journal(), "a" * (journals.MAX_JOURNAL_BYTES + 1)
+    journal.learn_secret("key", answer)
+    journal.add("http", "request", [], {"result": answer})
+    text = journal.text()
+    assert text is not None
+    assert json.loads(text.entries)[0]["result"] == journals.secret_mark("key")
 
 
 def test_a_node_that_asks_nothing_leaves_no_journal() -> None:

@@ -75,8 +75,7 @@ class AiModelNode(Node[Params, Inputs, Outputs]):
     example_inputs: ClassVar[dict[str, Any]] = {"headlines": ["ETH climbs after upgrade", "Fees at a two-year low"]}
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
-        prompt = fill(params.prompt, variables(inputs.model_extra or {}, ctx.incoming))
-        _check_limits(params, prompt)
+        prompt = _within_limits(params, fill(params.prompt, variables(inputs.model_extra or {}, ctx.incoming)))
         try:
             answer = await _ask(ctx, params, prompt)
         except httpx.InvalidURL as error:
@@ -84,13 +83,16 @@ class AiModelNode(Node[Params, Inputs, Outputs]):
         return Outputs(ai_response=_read(answer, params.output_schema))
 
 
-def fill(prompt: str, values: dict[str, Json]) -> str:
-    """Each {name} of an input replaced; other braces are left alone, and a value is never searched for names again."""
+def fill(prompt: str, values: dict[str, Json]) -> list[str]:
+    """Each {name} of an input replaced; other braces are left alone, and a value is never searched for names again.
+
+    In pieces, which share a value that is named often: joined they may be of any length.
+    """
     pieces = [prompt]
     for name, value in values.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         pieces = [part for piece in pieces for part in _split(piece, "{" + name + "}", _Filled(text))]
-    return "".join(pieces)
+    return pieces
 
 
 class _Filled(str):
@@ -108,18 +110,22 @@ def _split(piece: str, mark: str, value: _Filled) -> list[str]:
     return parts
 
 
-def _check_limits(params: Params, prompt: str) -> None:
-    """Before anything is paid for. A token has at least one byte, so bytes bound the tokens from above."""
-    asked = prompt + (params.system or "")
-    if len(asked) > params.max_input_chars:
+def _within_limits(params: Params, pieces: list[str]) -> str:
+    """The prompt, before anything is paid for. A token has at least one byte, so bytes bound the tokens from above."""
+    system = params.system or ""
+    length = sum(map(len, pieces)) + len(system)
+    if length > params.max_input_chars:
         allowed = params.max_input_chars
-        raise NodeFailed("prompt_too_long", f"the prompt has {len(asked)} characters, allowed are {allowed}")
+        raise NodeFailed("prompt_too_long", f"the prompt has {length} characters, allowed are {allowed}")
+    prompt = "".join(pieces)
     if params.max_cost is None or params.input_price is None or params.output_price is None:
-        return
-    worst = (len(asked.encode()) * params.input_price + params.max_output_tokens * params.output_price) / PER_MILLION
+        return prompt
+    size = len((prompt + system).encode())
+    worst = (size * params.input_price + params.max_output_tokens * params.output_price) / PER_MILLION
     if worst > params.max_cost:
         said = f"the answer could cost {worst.normalize():f}, allowed are {params.max_cost:f}"
         raise NodeFailed("too_expensive", said)
+    return prompt
 
 
 async def _ask(ctx: NodeContext, params: Params, prompt: str) -> str:

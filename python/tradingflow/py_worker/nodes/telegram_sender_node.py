@@ -59,7 +59,9 @@ class TelegramSenderNode(Node[Params, Inputs, Outputs]):
 
     async def run(self, ctx: NodeContext, params: Params, inputs: Inputs) -> Outputs:
         said = inputs.message if isinstance(inputs.message, str) else json.dumps(inputs.message)
-        body = {"chat_id": params.chat_id, "text": params.text.replace("{message}", said)[:LONGEST_MESSAGE]}
+        # Cut before as well: a text may name the message hundreds of times.
+        text = params.text.replace("{message}", said[:LONGEST_MESSAGE])[:LONGEST_MESSAGE]
+        body = {"chat_id": params.chat_id, "text": text}
         if params.parse_mode:
             body["parse_mode"] = params.parse_mode
         token = await ctx.secrets.reveal(params.bot_token)

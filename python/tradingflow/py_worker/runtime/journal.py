@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, AnyStr
 
 import msgspec
 from pydantic_core import to_jsonable_python
@@ -48,24 +48,48 @@ class Journal:
         """The entries as JSON; None when the node asked for nothing."""
         if not self._entries:
             return None
-        encoded = _encode([self._masked(entry) for entry in self._entries])
+        try:
+            encoded = _encode(_Masking(self._secrets).of(self._entries))
+        except _TooLarge:
+            return JournalText("[]", is_cut=True)
         if len(encoded) > MAX_JOURNAL_BYTES:
             return JournalText("[]", is_cut=True)
         return JournalText(encoded.decode(), is_cut=False)
 
-    def _masked(self, value: Any) -> Any:
+
+class _TooLarge(Exception):
+    """The journal would have more than MAX_JOURNAL_BYTES."""
+
+
+class _Masking:
+    """Puts marks where secrets were, for as long as a journal may become. The marks of a secret of one character take
+    many times the room of what they replace, so the room is counted before it is taken."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        self._marks = list(secrets.items())
+        self._bytes_marks = [(secret.encode(), mark.encode()) for secret, mark in self._marks]
+        self._room = MAX_JOURNAL_BYTES
+
+    def of(self, value: Any) -> Any:
+        """Raises _TooLarge."""
         if isinstance(value, bytes):
-            for secret, mark in self._secrets.items():
-                value = value.replace(secret.encode(), mark.encode())
-            return base64.b64encode(value).decode()
+            return base64.b64encode(self._replaced(value, self._bytes_marks)).decode()
         if isinstance(value, str):
-            for secret, mark in self._secrets.items():
-                value = value.replace(secret, mark)
-            return storable_text(value)
+            return storable_text(self._replaced(value, self._marks))
         if isinstance(value, dict):
-            return {self._masked(key): self._masked(held) for key, held in value.items()}
+            return {self.of(key): self.of(held) for key, held in value.items()}
         if isinstance(value, list):
-            return [self._masked(held) for held in value]
+            return [self.of(held) for held in value]
+        return value
+
+    def _replaced(self, value: AnyStr, marks: list[tuple[AnyStr, AnyStr]]) -> AnyStr:
+        for secret, mark in marks:
+            if len(value) + value.count(secret) * (len(mark) - len(secret)) > self._room:
+                raise _TooLarge
+            value = value.replace(secret, mark)
+        self._room -= len(value)
+        if self._room < 0:
+            raise _TooLarge
         return value
 
 
