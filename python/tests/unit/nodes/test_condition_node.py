@@ -5,6 +5,7 @@ import pytest
 
 from tradingflow.py_worker.kit import Incoming, NodeFailed
 from tradingflow.py_worker.kit.testing import MemoryContext
+from tradingflow.py_worker.nodes import condition_node
 from tradingflow.py_worker.nodes.condition_node import ConditionNode, evaluate
 
 NODE = ConditionNode()
@@ -80,3 +81,47 @@ def test_macros_nested_to_multiply_are_stopped_by_the_size_of_what_they_read(exp
 
 def test_a_macro_over_a_long_series_is_allowed() -> None:
     assert evaluate("s.all(x, x > 0.0)", {"s": [1.0] * 10_000})
+
+
+TEN = "+".join("y" * 10)
+LONG = "a" * 900_000
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        (f"size([s].map(y,{TEN}).map(y,{TEN}).map(y,{TEN})) > 0", {"s": LONG}),
+        ("size(['x']" + f".map(y,{'+'.join('y' * 180)})" * 5 + ") > 0", {}),
+        (f"size({'+'.join('s' * 600)}) > 0", {"s": LONG}),
+        (f"size([{','.join('s' * 600)}]) > 0", {"s": LONG}),
+        ("size(l.map(x, s)) > 0", {"l": [1.0] * 5000, "s": LONG}),
+        ("size(l.map(x, l)) > 0", {"l": [1.0] * 5000}),
+        ("size(l.map(x, string(m))) > 0", {"l": [1.0] * 9000, "m": LONG}),
+        ("[s].all(y, [y+y+y+y].all(z, [z+z+z+z].all(y, [y+y+y+y].all(z, size(z+z+z+z) > 0))))", {"s": LONG}),
+    ],
+)
+def test_a_condition_that_would_build_gigabytes_is_refused_unevaluated(
+    monkeypatch: pytest.MonkeyPatch, expression: str, values: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(condition_node, "_compiled", lambda _: pytest.fail("it was evaluated"))
+    with pytest.raises(NodeFailed, match="condition_too_large"):
+        evaluate(expression, values)
+
+
+KLINES = [[float(row), 1.0, 3.0, 0.5, 2.0, 10.0] for row in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        ("size(s + s + s) > 0", {"s": LONG}),
+        ("symbol + 'USDT' == 'ETHUSDT'", {"symbol": "ETH", "said": LONG}),
+        ("size(l.map(x, x * 2.0 + y)) == 1000", {"l": [1.0] * 1000, "y": 2.0}),
+        ("size(candles.kline_data.map(k, k[4])) == 1000", {"candles": {"kline_data": KLINES, "limit": 1000}}),
+        ("candles.exists(k, k[1] + k[2] + y > 4.0) && y in [1.0, 2.0, 3.0]", {"candles": KLINES, "y": 2.0}),
+        ("l.all(x, x + y > 0.0)", {"l": [1.0] * 10_000, "y": 2.0}),
+        ("string(price).startsWith('2') && size([1.0, 2.0].map(x, x)) == 2", {"price": 2.5}),
+    ],
+)
+def test_a_condition_that_builds_little_is_evaluated(expression: str, values: dict[str, Any]) -> None:
+    assert evaluate(expression, values)

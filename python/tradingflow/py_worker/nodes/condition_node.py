@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -32,6 +34,11 @@ _MACRO = re.compile(r"\b(?:map|filter|all|exists|exists_one)\b")
 MAX_TURNS = 50_000
 MAX_EXPRESSION_LENGTH = 2000
 MAX_ELEMENTS = 20_000
+# CEL copies a text or a list wherever it is named and joined, and `map` keeps a copy for each turn.
+MAX_BUILT_BYTES = 100_000_000
+_MAP = re.compile(r"\bmap\b")
+_VALUE_BYTES = 40
+_SHOWN_NUMBER_BYTES = 400  # what string() makes of 1e308
 
 
 class Params(NodeParams):
@@ -96,6 +103,9 @@ def evaluate(expression: str, values: Mapping[str, Json]) -> bool:
     """Raises NodeFailed when the expression cannot be computed or is no truth value."""
     if (size := _count(values) + expression.count(",")) > (limit := _size_limit(expression)):
         raise NodeFailed("condition_too_large", f"this condition may read {limit} values, not {size}")
+    if _log_of_bytes_built(expression, values) > math.log(MAX_BUILT_BYTES):
+        said = f"this condition could build more than {MAX_BUILT_BYTES} bytes of text and lists"
+        raise NodeFailed("condition_too_large", f"{said}: name, join (+) or map less, or shorter values")
     try:
         answer = _compiled(expression).execute(as_numbers(values))
     except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -120,6 +130,64 @@ def _size_limit(expression: str) -> int:
     """How many values an expression may read, so that its macros stay below MAX_TURNS even nested in each other."""
     macros = len(_MACRO.findall(expression))
     return min(MAX_ELEMENTS, int(MAX_TURNS ** (1 / macros))) if macros else MAX_ELEMENTS
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an expression may name: how many bytes it has, and how many turns a macro over it or a part of it takes."""
+
+    size: int
+    turns: int
+    is_named_again: bool
+
+
+def _log_of_bytes_built(expression: str, values: Mapping[str, Json]) -> float:
+    """The logarithm, for it may be any number, of a bound from above.
+
+    What `n` signs + and , join has at most `n + 1` times the bytes of its longest part. What a macro gives may be such
+    a part again, so with `m` macros the signs count most when they are shared out evenly. Each `map` moreover keeps
+    what its body gives once a turn.
+    """
+    macros, maps = len(_MACRO.findall(expression)), len(_MAP.findall(expression))
+    commas = expression.count(",")
+    layers = macros + 1
+    growth = layers * math.log1p((commas + expression.count("+")) / layers)
+    number_bytes = _SHOWN_NUMBER_BYTES if "string" in expression else _VALUE_BYTES
+    sources = [_Source(len(expression) + number_bytes, commas + 1, is_named_again=True)]
+    for name, value in values.items():
+        sources.append(_Source(_bytes(value, number_bytes), _longest(value), expression.count(name) > 1))
+    total = math.log(sum(source.size for source in sources))
+    if maps == 0:
+        return growth + total
+    if macros == 1:
+        # The list it runs over is not in its body, unless it is named again.
+        kept = max(
+            over.turns * inside.size
+            for over in sources
+            for inside in sources
+            if over is not inside or over.is_named_again
+        )
+        return 2 * growth + math.log(math.exp(total) + kept)
+    return (maps + 1) * growth + total + maps * math.log(max(source.turns for source in sources))
+
+
+def _bytes(value: Json, number_bytes: int) -> int:
+    if isinstance(value, str):
+        return number_bytes + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, Mapping):
+        return number_bytes + sum(_bytes(key, number_bytes) + _bytes(held, number_bytes) for key, held in value.items())
+    if isinstance(value, list):
+        return number_bytes + sum(_bytes(held, number_bytes) for held in value)
+    return number_bytes
+
+
+def _longest(value: Json) -> int:
+    """Of the lists and maps in a value, this one included; 1 without any."""
+    if isinstance(value, Mapping):
+        return max(1, len(value), *map(_longest, value.values()))
+    if isinstance(value, list):
+        return max(1, len(value), *map(_longest, value))
+    return 1
 
 
 def _count(value: Json) -> int:
