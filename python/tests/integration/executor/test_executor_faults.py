@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 from unittest.mock import AsyncMock
+from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, update
@@ -22,8 +23,9 @@ from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
 from tradingflow.account_manager.vault import deployment_repository
 from tradingflow.account_manager.vault.deployment import VaultDeployer
+from tradingflow.chain.send_outcome import SendOutcome
 from tradingflow.chain.transactions import mined_nonce
-from tradingflow.db.models import Signer, Trade, Transaction
+from tradingflow.db.models import Signer, Trade, Transaction, Vault
 
 
 class Crash(BaseException):
@@ -330,6 +332,55 @@ async def test_a_filler_that_a_reorg_took_out_is_mined_again(world: World) -> No
         world.clock.ahead_s += 16
     await world.executor().advance(identity)
     assert (await world.trade(identity)).status == "completed"
+
+
+async def test_a_verified_vault_that_a_reorg_took_out_is_created_again(world: World) -> None:
+    """Its owner was told the address, and may send money there."""
+    deployment_id = await world.queue_deployment("undone")
+    deployer, healer = VaultDeployer(world.relayer()), NonceHealer(world.relayer())
+    await deployer.advance(deployment_id)
+    address = (await world.deployment(deployment_id)).predicted_address
+    first = await verified_vault(world, deployment_id)
+    world.anvil.rpc("anvil_reorg", 1, [])
+    assert await world.client.code_at(address) == b""
+    for _ in range(3):
+        await healer.heal(CHAIN_ID, world.signer.address)
+        world.clock.ahead_s += 16
+    assert (await world.deployment(deployment_id)).status == "broadcast"
+    for _ in range(2):
+        await deployer.advance(deployment_id)
+    assert await world.client.code_at(address) != b""
+    again = await verified_vault(world, deployment_id)
+    assert (again.id, again.created_block) == (first.id, first.created_block + 1)
+    attempts = await world.transactions(str(deployment_id))
+    assert {attempt.purpose for attempt in attempts} == {"vault_deployment"}
+
+
+async def test_a_vault_verified_while_its_transaction_was_sent_stays_verified(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await world.queue_deployment("overtaken")
+    steps: list[Step] = []
+    broadcast = Relayer.broadcast
+
+    async def overtaken(relayer: Relayer, transaction: Transaction) -> SendOutcome:
+        outcome = await broadcast(relayer, transaction)
+        await VaultDeployer(world.relayer(steps.append)).advance(deployment_id)
+        assert (await world.deployment(deployment_id)).status == "verified"
+        return outcome
+
+    monkeypatch.setattr(Relayer, "broadcast", overtaken)
+    await VaultDeployer(world.relayer(steps.append)).advance(deployment_id)
+    await verified_vault(world, deployment_id)
+    assert steps.count(Step.SETTLED) == 1
+
+
+async def verified_vault(world: World, deployment_id: UUID) -> Vault:
+    """The one vault of a deployment, which is verified."""
+    deployment = await world.deployment(deployment_id)
+    assert deployment.status == "verified"
+    (vault,) = [vault for vault in await world.vaults() if vault.address == deployment.predicted_address]
+    return vault
 
 
 async def test_signer_used_elsewhere_goes_on_after_the_chains_nonce(world: World) -> None:

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
 from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.relayer import NONCE_TAKEN_AFTER, Intent, Mined, Relayer, Taken
 from tradingflow.account_manager.relayer.transitions import TransactionStatus
+from tradingflow.account_manager.vault import deployment_repository as deployments
+from tradingflow.account_manager.vault.deployment import PURPOSE as VAULT_DEPLOYMENT
 from tradingflow.chain.transactions import mined_nonce
 from tradingflow.core.errors import Refused
 from tradingflow.core.logging import get_logger
@@ -96,17 +99,22 @@ class NonceHealer:
             await repository.raise_next_nonce(session, chain_id, signer, mined)
 
     async def _take_up_undone(self, chain_id: int, signer: str, mined: int) -> None:
-        """What a reorg took out of the chain after nobody looked at it any more has left its nonce to be taken."""
+        """What a reorg took out of the chain after nobody looked at it any more has left its nonce to be taken.
+
+        The creation of a vault takes it itself: the vault was shown to its owner, who may have sent money there.
+        """
         async with self._relayer.sessions() as session:
-            nonces = await repository.unwatched_decided(session, chain_id, signer, mined)
-        for nonce in nonces:
-            if self._undone.lasts((chain_id, signer, nonce), self._relayer.clock.now()) < NONCE_TAKEN_AFTER:
+            unwatched = await repository.unwatched_decided(session, chain_id, signer, mined)
+        for gone in unwatched:
+            if self._undone.lasts((chain_id, signer, gone.nonce), self._relayer.clock.now()) < NONCE_TAKEN_AFTER:
                 continue
-            log.warning("mined transaction is gone", chain_id=chain_id, signer=signer, nonce=nonce)
+            log.warning("mined transaction is gone", chain_id=chain_id, signer=signer, nonce=gone.nonce)
             async with self._relayer.sessions.begin() as session:
-                attempts = await repository.attempts_at(session, chain_id, signer, nonce)
-                await repository.record_unmined(session, attempts)
-                await repository.make_fillers(session, attempts)
+                attempts = await repository.attempts_at(session, chain_id, signer, gone.nonce)
+                is_creation = gone.purpose == VAULT_DEPLOYMENT
+                if not is_creation or not await deployments.reopen(session, UUID(gone.purpose_id), attempts):
+                    await repository.record_unmined(session, attempts)
+                    await repository.make_fillers(session, attempts)
 
     async def _fill(self, chain_id: int, signer: str, nonce: int) -> None:
         async with self._relayer.sessions() as session:

@@ -130,20 +130,22 @@ async def covered_nonces(session: AsyncSession, chain_id: int, signer: str, firs
     return set(found)
 
 
-async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, first: int) -> list[int]:
-    """Nonces from `first` on that we hold for mined, in order, but for those of trades that are not final."""
-    decided = await session.execute(
-        select(Transaction.nonce, Transaction.purpose, Transaction.purpose_id).where(
+async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, first: int) -> list[Transaction]:
+    """What we hold for mined from the nonce `first` on, in order, but for what serves trades that are not final."""
+    decided = await session.scalars(
+        select(Transaction)
+        .where(
             Transaction.chain_id == chain_id,
             Transaction.signer == signer,
             Transaction.nonce >= first,
             Transaction.status.in_((TransactionStatus.MINED, TransactionStatus.REVERTED)),
         )
+        .order_by(Transaction.nonce)
     )
-    slots = decided.all()
-    trades = [slot.purpose_id for slot in slots if slot.purpose == "trade"]
+    found = decided.all()
+    trades = [transaction.purpose_id for transaction in found if transaction.purpose == "trade"]
     watched = set(await session.scalars(select(Trade.id).where(Trade.id.in_(trades), Trade.finalized_at.is_(None))))
-    return sorted({slot.nonce for slot in slots if slot.purpose_id not in watched})
+    return [transaction for transaction in found if transaction.purpose_id not in watched]
 
 
 async def unmined_since(session: AsyncSession, chain_id: int, signer: str, before: datetime) -> list[Transaction]:

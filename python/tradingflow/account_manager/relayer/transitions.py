@@ -63,8 +63,9 @@ DEPLOYMENT_TRANSITIONS: Final[dict[DeploymentStatus, frozenset[DeploymentStatus]
     D.QUEUED: frozenset({D.SIGNED, D.MINED, D.FAILED}),
     D.SIGNED: frozenset({D.BROADCAST, D.MINED, D.FAILED, D.QUEUED}),
     D.BROADCAST: frozenset({D.MINED, D.FAILED, D.QUEUED}),
+    # To broadcast: the block of the receipt was reorganised away.
     D.MINED: frozenset({D.VERIFIED, D.FAILED, D.BROADCAST}),
-    D.VERIFIED: frozenset(),
+    D.VERIFIED: frozenset({D.BROADCAST}),
     D.FAILED: frozenset(),
 }
 

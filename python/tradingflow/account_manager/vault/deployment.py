@@ -1,5 +1,7 @@
 """Deploying a vault: queued → signed → broadcast → mined → verified, resumed at any point by `advance`.
 
+A verified vault whose creation a reorg took out is under way again: back to broadcast, until it is verified anew.
+
 Anyone may create anyone's vault at its predicted address, and a new vault allows nothing. So a vault that is there
 already counts as mined; what makes it ours to show is that code, owner and registry are verified on chain.
 """
@@ -96,7 +98,8 @@ class VaultDeployer:
     async def _broadcast(self, deployment: VaultDeployment, transaction: Transaction) -> None:
         outcome = await self._relayer.broadcast(transaction)
         if outcome.is_held:
-            await self._move(deployment, DeploymentStatus.BROADCAST, transaction_hash=transaction.hash)
+            async with self._relayer.sessions.begin() as session:
+                await repository.record_sent(session, deployment.id, transaction.hash)
 
     # ------------------------------------------------------------------ broadcast → mined
 
@@ -191,9 +194,9 @@ class VaultDeployer:
         async with self._relayer.sessions() as session:
             return await transactions.least_busy(session, deployment.chain_id, addresses)
 
-    async def _move(self, deployment: VaultDeployment, target: DeploymentStatus, **values: str) -> None:
+    async def _move(self, deployment: VaultDeployment, target: DeploymentStatus) -> None:
         async with self._relayer.sessions() as session, session.begin():
-            await repository.move(session, deployment.id, target, **values)
+            await repository.move(session, deployment.id, target)
 
     async def _fail(self, deployment: VaultDeployment, code: str, detail: str) -> None:
         """End it, unless another executor has moved it since we looked: then what we found may be its doing."""

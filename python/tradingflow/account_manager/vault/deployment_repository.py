@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,9 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.account_manager.relayer import repository as transactions
 from tradingflow.account_manager.relayer.transitions import DeploymentStatus, deployment_sources
-from tradingflow.db.models import Vault, VaultDeployment
+from tradingflow.db.models import Transaction, Vault, VaultDeployment
 
 ENDED = (DeploymentStatus.VERIFIED, DeploymentStatus.FAILED)
 
@@ -46,8 +48,30 @@ async def move(session: AsyncSession, deployment_id: UUID, target: DeploymentSta
     return moved.first() is not None
 
 
+async def record_sent(session: AsyncSession, deployment_id: UUID, transaction_hash: str) -> None:
+    """A node has taken the transaction. Another executor may have seen it mined since: that stays."""
+    await session.execute(
+        update(VaultDeployment)
+        .where(VaultDeployment.id == deployment_id, VaultDeployment.status == DeploymentStatus.SIGNED)
+        .values(status=DeploymentStatus.BROADCAST, transaction_hash=transaction_hash)
+    )
+
+
+async def reopen(session: AsyncSession, deployment_id: UUID, attempts: Sequence[Transaction]) -> bool:
+    """A reorg took the slot's transaction out of the chain: it has to be mined again.
+
+    False when nobody follows the slot: the deployment failed, or its user is gone.
+    """
+    row = await session.get(VaultDeployment, deployment_id, with_for_update=True, populate_existing=True)
+    if row is None or row.status == DeploymentStatus.FAILED:
+        return False
+    if await move(session, deployment_id, DeploymentStatus.BROADCAST):
+        await transactions.record_unmined(session, attempts)
+    return True
+
+
 async def add_vault(session: AsyncSession, deployment: VaultDeployment, factory: str, created_block: int) -> None:
-    """The verified vault of a deployment; one that is there already stays as it is."""
+    """The verified vault of a deployment; of one that is there already a reorg may have changed the block."""
     await session.execute(
         insert(Vault)
         .values(
@@ -58,5 +82,5 @@ async def add_vault(session: AsyncSession, deployment: VaultDeployment, factory:
             factory=factory,
             created_block=created_block,
         )
-        .on_conflict_do_nothing()
+        .on_conflict_do_update(index_elements=["chain_id", "address"], set_={"created_block": created_block})
     )
