@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from unittest.mock import AsyncMock
 
 import pytest
+from eth_typing import HexStr
 from sqlalchemy import delete, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from web3.types import BlockIdentifier
@@ -14,7 +15,9 @@ from web3.types import BlockIdentifier
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_BASE, ONE_QUOTE, World
 from tests.integration.moving_market import rise_after_quotes, rise_before_quotes
-from tradingflow.account_manager.relayer.relayer import Relayer
+from tradingflow.account_manager.relayer.healing import NonceHealer
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Relayer
+from tradingflow.account_manager.relayer.repository import FILLER
 from tradingflow.account_manager.relayer.transitions import TransactionStatus
 from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.desk import TradeDesk
@@ -96,6 +99,59 @@ async def test_refusal_of_a_trade_the_chain_executed_settles_it_from_the_chain(
     monkeypatch.setattr(Planner, "plan", refusal)
     await world.executor().advance(identity)
     assert await outcome(world, identity) == ("completed", None)
+
+
+async def sent_once_more(world: World, identity: str) -> None:
+    """The trade is under way in a second slot, in a node's pool or mined there, where the vault refuses it."""
+    (dead,) = await world.transactions(identity)
+    relayer = world.relayer()
+    call = Call(world.client.web3.to_checksum_address(world.vault), await sent_data(world, dead), dead.gas_limit)
+    fees = await relayer.fees(CHAIN_ID)
+    async with world.sessions.begin() as session:
+        again = await relayer.prepare(session, Intent("trade", identity, CHAIN_ID), dead.signer, call, fees)
+        under_way = {"status": "submitted", "submitted_at": world.clock.now()}
+        await session.execute(update(Trade).where(Trade.id == identity).values(**under_way))
+    await relayer.broadcast(again)
+
+
+async def sent_data(world: World, transaction: Transaction) -> bytes:
+    sent = await world.client.web3.eth.get_transaction(HexStr(transaction.hash))
+    return bytes(sent["input"])
+
+
+async def test_a_trade_is_settled_that_an_older_slot_executed(world: World) -> None:
+    """The newer one, refused for that, is still counted as alive."""
+    identity = await executed_and_forgotten(world)
+    await sent_once_more(world, identity)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+    assert await slots(world, identity) == [("trade", "mined"), ("nonce_filler", "broadcast")]
+    await NonceHealer(world.relayer()).heal(CHAIN_ID, world.signer.address)
+    assert await slots(world, identity) == [("trade", "mined"), ("nonce_filler", "reverted")]
+
+
+async def test_healing_goes_on_when_the_slot_it_filled_has_executed_its_trade(world: World) -> None:
+    identity = await executed_and_forgotten(world)
+    (dead,) = await world.transactions(identity)
+    relayer = world.relayer()
+    call, fees = relayer.empty_transfer(dead.signer), await relayer.fees(CHAIN_ID)
+    filler = Intent(FILLER, f"{dead.signer}:{dead.nonce}", CHAIN_ID)
+    async with world.sessions.begin() as session:
+        await relayer.prepare_at(session, filler, dead.signer, dead.nonce, [dead], call, fees)
+    world.anvil.rpc("evm_setAutomine", False)
+    await sent_once_more(world, identity)
+    await NonceHealer(relayer).heal(CHAIN_ID, dead.signer)
+    assert await slots(world, identity) == [("nonce_filler", "mined"), ("trade", "broadcast")]
+    world.anvil.rpc("evm_mine")
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+    world.anvil.rpc("anvil_reorg", 3, [])
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "requested", "no slot is left to follow"
+
+
+async def slots(world: World, identity: str) -> list[tuple[str, str]]:
+    return [(transaction.purpose, transaction.status) for transaction in await world.transactions(identity)]
 
 
 async def test_a_restored_backup_fails_no_trade_the_chain_executed(world: World) -> None:

@@ -143,6 +143,8 @@ class NonceHealer:
         latest = attempts[-1]
         if isinstance(outcome, Mined):
             async with self._relayer.sessions() as session, session.begin():
+                # What was written off may be what was mined, while its trade has another slot alive.
+                await repository.make_fillers(session, attempts)
                 await repository.record_mined(session, attempts, outcome.receipt)
         elif isinstance(outcome, Taken):
             async with self._relayer.sessions() as session, session.begin():

@@ -41,7 +41,7 @@ TRADE_TRANSITIONS: Final[dict[TradeStatus, frozenset[TradeStatus]]] = {
     T.REQUESTED: frozenset({T.SUBMITTED, T.COMPLETED, T.FAILED}),
     # submitted -> requested: a transaction that is not ours took the nonce, nothing of ours can be mined any more.
     T.SUBMITTED: frozenset({T.COMPLETED, T.FAILED, T.REQUESTED}),
-    # The block of the receipt was reorganised away; to requested when the transaction in it was not ours.
+    # The block of the receipt was reorganised away; to requested when no slot of the trade is left to follow.
     T.COMPLETED: frozenset({T.SUBMITTED, T.REQUESTED}),
     # failed -> requested: an operator asked for another try. failed -> completed: the chain knew better.
     T.FAILED: frozenset({T.SUBMITTED, T.REQUESTED, T.COMPLETED}),

@@ -138,7 +138,8 @@ class Settlement:
             if row.block_hash != trade.block_hash:
                 return
             own = await transactions.find_by_hash(session, row.transaction_hash) if row.transaction_hash else None
-            target = TradeStatus.REQUESTED if own is None else TradeStatus.SUBMITTED
+            is_followed = own is not None and own.purpose == PURPOSE
+            target = TradeStatus.SUBMITTED if is_followed else TradeStatus.REQUESTED
             if own is not None:
                 siblings = await transactions.attempts_at(session, own.chain_id, own.signer, own.nonce)
                 await transactions.record_unmined(session, siblings)
@@ -164,8 +165,9 @@ class Settlement:
             if not await repository.move(session, trade.id, target, settled_at=self._around.clock.now(), **facts):
                 return
             if receipt is not None:
-                await transactions.record_mined(session, attempts, receipt)
+                # First, as only one slot of a trade may be alive or mined, and this may be an older one.
                 await transactions.abandon(session, PURPOSE, trade.id, attempts[-1] if attempts else None)
+                await transactions.record_mined(session, attempts, receipt)
             await self._tell(session, trade, receipt)
             self._around.reached(Step.SETTLED_BEFORE_COMMIT)
         self._trace(trade, target, facts)
