@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from web3.types import BlockIdentifier
+
 from tradingflow.chain.client import CallReverted, ChainClient
 from tradingflow.chain.transactions import WORD_BYTES, ask, find_logs, head_number
 from tradingflow.core.errors import Refused
@@ -29,8 +31,9 @@ class VaultFactoryContract:
     async def predict_vault(self, owner: str, salt: str) -> str:
         return str(await self._client.call("VaultFactory", self.address, "predictVault", owner, to_bytes(salt)))
 
-    async def is_vault(self, address: str) -> bool:
-        return bool(await self._client.call("VaultFactory", self.address, "isVault", address))
+    async def is_vault(self, address: str, *, block: BlockIdentifier = "latest") -> bool:
+        """Whether it had created the vault, as of a block; DependencyUnavailable of a node that is not there yet."""
+        return bool(await self._client.call("VaultFactory", self.address, "isVault", address, block=block))
 
     async def vault_count(self) -> int:
         return int(await self._client.call("VaultFactory", self.address, "vaultCount"))

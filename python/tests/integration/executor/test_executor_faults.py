@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
+from web3.types import BlockIdentifier
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
@@ -21,10 +22,13 @@ from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.trade import settlement
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
-from tradingflow.account_manager.vault import deployment_repository
+from tradingflow.account_manager.vault import deployment, deployment_repository
 from tradingflow.account_manager.vault.deployment import VaultDeployer
+from tradingflow.chain.client import ChainClient
+from tradingflow.chain.factory import VaultFactoryContract
 from tradingflow.chain.send_outcome import SendOutcome
 from tradingflow.chain.transactions import mined_nonce
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.db.models import Signer, Trade, Transaction, Vault
 
 
@@ -110,6 +114,85 @@ async def test_deployment_that_started_over_is_not_started_over_again_with_an_ol
     monkeypatch.setattr(transactions, "slot_attempts", attempts)
     await VaultDeployer(world.relayer()).advance(deployment_id)
     assert (await world.deployment(deployment_id)).status == "broadcast"
+
+
+async def test_deployment_is_not_called_failed_by_a_node_that_is_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await mined_deployment(world, monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(ChainClient, "code_at", AsyncMock(return_value=b""))
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "mined"
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    await verified_vault(world, deployment_id)
+
+
+async def test_deployment_that_a_reorg_takes_out_before_it_is_verified_is_mined_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await mined_deployment(world, monkeypatch)
+    world.anvil.rpc("anvil_reorg", 1, [])
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment, "block_hash", AsyncMock(return_value=None))
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "mined", "a node that knows no block there tells nothing"
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "broadcast"
+    world.clock.ahead_s += 11
+    for _ in range(2):
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    await verified_vault(world, deployment_id)
+
+
+async def mined_deployment(world: World, monkeypatch: pytest.MonkeyPatch) -> UUID:
+    """A deployment whose verification was asked of a node that is a block behind."""
+
+    async def behind(_: VaultFactoryContract, __: str, *, block: BlockIdentifier = "latest") -> bool:
+        if block != "latest":
+            raise DependencyUnavailable("rpc_error", "header not found")
+        return False
+
+    deployment_id = await world.queue_deployment("behind")
+    with monkeypatch.context() as patched:
+        patched.setattr(VaultFactoryContract, "is_vault", behind)
+        with pytest.raises(DependencyUnavailable):
+            await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "mined"
+    return deployment_id
+
+
+async def test_mined_deployment_is_not_started_over_with_an_old_view(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await mined_deployment(world, monkeypatch)
+    old_view = await world.deployment(deployment_id)
+    old_view.status = "broadcast"
+    with monkeypatch.context() as patched:
+        patched.setattr(deployment_repository, "find", AsyncMock(return_value=old_view))
+        patched.setattr(Relayer, "look", AsyncMock(return_value=Taken()))
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "mined"
+
+
+async def test_vault_of_somebody_else_that_is_gone_is_created_by_us(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment_id = await world.queue_deployment("foreign")
+    with monkeypatch.context() as patched:
+        patched.setattr(VaultFactoryContract, "is_vault", AsyncMock(side_effect=[True, False]))
+        await VaultDeployer(world.relayer()).advance(deployment_id)
+    assert (await world.deployment(deployment_id)).status == "queued"
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    await verified_vault(world, deployment_id)
+
+
+async def test_deployment_whose_transaction_reverted_has_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment_id = await world.queue_deployment("starved")
+    monkeypatch.setattr(deployment, "estimate_gas", AsyncMock(return_value=30_000))
+    await VaultDeployer(world.relayer()).advance(deployment_id)
+    ended = await world.deployment(deployment_id)
+    assert (ended.status, ended.failure_code) == ("failed", "not_created")
 
 
 async def test_trades_of_one_vault_go_out_one_after_the_other(world: World) -> None:
@@ -377,9 +460,9 @@ async def test_a_vault_verified_while_its_transaction_was_sent_stays_verified(
 
 async def verified_vault(world: World, deployment_id: UUID) -> Vault:
     """The one vault of a deployment, which is verified."""
-    deployment = await world.deployment(deployment_id)
-    assert deployment.status == "verified"
-    (vault,) = [vault for vault in await world.vaults() if vault.address == deployment.predicted_address]
+    ended = await world.deployment(deployment_id)
+    assert ended.status == "verified"
+    (vault,) = [vault for vault in await world.vaults() if vault.address == ended.predicted_address]
     return vault
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,7 +37,11 @@ log = get_logger(__name__)
 REBROADCAST_AFTER = timedelta(seconds=10)
 # Nodes behind one URL lag each other by seconds: only a nonce that stays used this long without a receipt is gone.
 NONCE_TAKEN_AFTER = timedelta(seconds=15)
+# Nodes forget the state of blocks below the newest 128; how far they lag each other is less than half of that.
+STATE_KEPT_BLOCKS = 64
 EMPTY_TRANSFER_GAS = 21_000
+
+StateBlock = int | Literal["latest"]
 
 
 @dataclass(frozen=True)
@@ -266,6 +271,14 @@ class Relayer:
     def empty_transfer(self, signer: str) -> Call:
         """A call that moves nothing and only takes a nonce."""
         return Call(to=signer, data=b"", gas_limit=EMPTY_TRANSFER_GAS, gives_up=True)
+
+
+def state_block(number: int, depth: int) -> StateBlock:
+    """As of which block to ask what a block of this depth brought about, so that no node answers for an earlier one.
+
+    A node that is behind does not know the block, and says so. Of an old one no node knows the state any more.
+    """
+    return number if depth <= STATE_KEPT_BLOCKS else "latest"
 
 
 def _may_be_held(attempt: Transaction) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.account_manager.relayer.transitions import UNMINED, TransactionStatus, transaction_sources
+from tradingflow.account_manager.relayer.transitions import DECIDED, UNMINED, TransactionStatus, transaction_sources
 from tradingflow.chain.transactions import Receipt
 from tradingflow.db.models import Signer, Trade, Transaction
 
@@ -138,7 +138,7 @@ async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, f
             Transaction.chain_id == chain_id,
             Transaction.signer == signer,
             Transaction.nonce >= first,
-            Transaction.status.in_((TransactionStatus.MINED, TransactionStatus.REVERTED)),
+            Transaction.status.in_(DECIDED),
         )
         .order_by(Transaction.nonce)
     )

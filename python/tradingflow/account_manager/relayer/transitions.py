@@ -64,12 +64,14 @@ DEPLOYMENT_TRANSITIONS: Final[dict[DeploymentStatus, frozenset[DeploymentStatus]
     D.SIGNED: frozenset({D.BROADCAST, D.MINED, D.FAILED, D.QUEUED}),
     D.BROADCAST: frozenset({D.MINED, D.FAILED, D.QUEUED}),
     # To broadcast: the block of the receipt was reorganised away.
-    D.MINED: frozenset({D.VERIFIED, D.FAILED, D.BROADCAST}),
+    # mined -> queued: what somebody else had created is not there (any more).
+    D.MINED: frozenset({D.VERIFIED, D.FAILED, D.BROADCAST, D.QUEUED}),
     D.VERIFIED: frozenset({D.BROADCAST}),
     D.FAILED: frozenset(),
 }
 
 UNMINED: Final = (X.PREPARED, X.BROADCAST, X.DROPPED)
+DECIDED: Final = (X.MINED, X.REVERTED)
 
 
 def trade_sources(target: TradeStatus) -> tuple[TradeStatus, ...]:

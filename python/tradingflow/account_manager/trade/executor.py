@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer import repository as transactions
-from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Waiting
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, StateBlock, Waiting, state_block
 from tradingflow.account_manager.relayer.steps import Step
 from tradingflow.account_manager.relayer.transitions import TradeStatus, TransactionStatus
 from tradingflow.account_manager.trade import repository, spending
@@ -37,8 +36,6 @@ OPERATOR_CHANGED = Failure("operator_changed", "the vault's owner named another 
 NOT_SENT = Failure("not_sent_in_time", "the trade could not be sent before its time was over")
 TERMINATED = Failure("node_terminated", "the node that asked for the trade was ended before the trade was sent")
 NOT_MINED = Failure("not_mined_in_time", "no attempt was mined before the trade's time was over")
-# Nodes forget the state of blocks below the newest 128; how far they lag each other is less than half of that.
-STATE_KEPT_BLOCKS = 64
 
 
 class TradeExecutor:
@@ -181,13 +178,12 @@ class TradeExecutor:
         if depth < self._relayer.settings.trade_confirmations:
             return
         if not mined.receipt.succeeded or mined.transaction.gives_up:
-            block: int | Literal["latest"] = mined.receipt.block_number if depth <= STATE_KEPT_BLOCKS else "latest"
-            await self._settle_without(trade, attempts, mined, block)
+            await self._settle_without(trade, attempts, mined, state_block(mined.receipt.block_number, depth))
         else:
             await self._settlement.complete(trade, attempts, mined.receipt)
 
     async def _settle_without(
-        self, trade: Trade, attempts: Sequence[Transaction], mined: Mined, block: int | Literal["latest"]
+        self, trade: Trade, attempts: Sequence[Transaction], mined: Mined, block: StateBlock
     ) -> None:
         """The slot was mined and did not trade. Another slot of the trade may have: the vault knows.
 

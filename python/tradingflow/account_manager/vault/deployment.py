@@ -15,13 +15,13 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 
 from tradingflow.account_manager.relayer import repository as transactions
-from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, Taken
+from tradingflow.account_manager.relayer.relayer import Call, Intent, Mined, Relayer, StateBlock, Taken, state_block
 from tradingflow.account_manager.relayer.steps import Step
-from tradingflow.account_manager.relayer.transitions import DeploymentStatus, TransactionStatus
+from tradingflow.account_manager.relayer.transitions import DECIDED, DeploymentStatus, TransactionStatus
 from tradingflow.account_manager.vault import deployment_repository as repository
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.factory import VaultFactoryContract, clone_code
-from tradingflow.chain.transactions import estimate_gas, head_number
+from tradingflow.chain.transactions import block_hash, estimate_gas, head_number
 from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import Refused
 from tradingflow.core.logging import get_logger
@@ -133,10 +133,10 @@ class VaultDeployer:
 
     async def _start_over(self, deployment: VaultDeployment, attempts: Sequence[Transaction]) -> None:
         async with self._relayer.sessions() as session, session.begin():
-            await repository.lock(session, deployment.id)
+            row = await repository.lock(session, deployment.id)
             current = await transactions.slot_attempts(session, PURPOSE, str(deployment.id))
-            if current[-1].id != attempts[-1].id:
-                return  # another executor has started over already
+            if row.status != deployment.status or current[-1].id != attempts[-1].id:
+                return  # another executor has started over already, or seen it mined
             await transactions.set_status(session, [a.id for a in attempts], TransactionStatus.REPLACED)
             await repository.move(session, deployment.id, DeploymentStatus.QUEUED)
 
@@ -167,13 +167,19 @@ class VaultDeployer:
         client = self._client(deployment)
         factory = VaultFactoryContract(client)
         address = deployment.predicted_address
-        if not await factory.is_vault(address):
-            await self._fail(deployment, "not_created", f"the factory did not create a vault at {address}")
+        async with self._relayer.sessions() as session:
+            attempts = await transactions.slot_attempts(session, PURPOSE, str(deployment.id))
+        decided = next((attempt for attempt in attempts if attempt.status in DECIDED), None)
+        if not await factory.is_vault(address, block=await self._block_of(decided)):
+            await self._end_uncreated(deployment, attempts, decided)
             return
         vault = VaultContract(client, address)
         implementation, owner, code = await asyncio.gather(
             factory.implementation(), vault.owner(), client.code_at(address)
         )
+        if not code:
+            log.warning("code of a new vault is not visible yet", deployment_id=str(deployment.id), vault=address)
+            return
         if owner != deployment.owner_address or code != clone_code(implementation, deployment.owner_address):
             await self._fail(deployment, "verification_failed", f"code or owner of {address} is not what was asked for")
             return
@@ -183,6 +189,32 @@ class VaultDeployer:
                 await repository.add_vault(session, deployment, factory.address, created_block)
         log.info("vault verified", chain_id=deployment.chain_id, vault=address)
         self._relayer.reached(Step.SETTLED)
+
+    async def _block_of(self, decided: Transaction | None) -> StateBlock:
+        """The block to look for the vault in: that of our own transaction, where we have one."""
+        if decided is None or decided.block_number is None:
+            return "latest"
+        head = await head_number(self._relayer.chains[decided.chain_id])
+        return state_block(decided.block_number, head - decided.block_number + 1)
+
+    async def _end_uncreated(
+        self, deployment: VaultDeployment, attempts: Sequence[Transaction], decided: Transaction | None
+    ) -> None:
+        """There is no vault: our transaction did not create it, or a reorg has taken out what did."""
+        address = deployment.predicted_address
+        if decided is None or decided.block_number is None:
+            log.warning("a vault that was there already is gone", deployment_id=str(deployment.id), vault=address)
+            await self._move(deployment, DeploymentStatus.QUEUED)
+            return
+        found = await block_hash(self._client(deployment), decided.block_number)
+        if found is None:
+            return  # a node that is behind knows no block there yet: that is no reorg
+        if found == decided.block_hash:
+            await self._fail(deployment, "not_created", f"the factory did not create a vault at {address}")
+            return
+        log.warning("block of a vault's creation was reorganised away", deployment_id=str(deployment.id), vault=address)
+        async with self._relayer.sessions.begin() as session:
+            await repository.reopen(session, deployment.id, attempts)
 
     # ------------------------------------------------------------------ helpers
 
