@@ -24,6 +24,7 @@ from tradingflow.account_manager.trade.desk import TradeDesk
 from tradingflow.account_manager.trade.plan import Planner
 from tradingflow.account_manager.trade.repository import Failure
 from tradingflow.account_manager.trade.settlement import Settlement
+from tradingflow.chain.transactions import mined_nonce
 from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import DependencyUnavailable, Refused
 from tradingflow.db.models import Cycle, NodeTask, Trade, Transaction, VaultSpend
@@ -287,17 +288,52 @@ async def test_cap_is_given_back_once_by_a_failure_that_a_reorg_undoes_and_makes
     assert await spent(world) == ONE_QUOTE
 
 
+@pytest.mark.parametrize("is_settled_anew", [False, True])
+async def test_nonce_of_a_retried_trade_that_a_reorg_takes_out_is_filled(
+    world: World, desk: TradeDesk, *, is_settled_anew: bool
+) -> None:
+    """The trade is followed in its new slot only, which would wait for the old nonce for ever."""
+    identity = await reverted(world)
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("failed", "trading_paused")
+    await ask_as_owner(world, "unpause")
+    world.anvil.rpc("evm_mine")
+    await desk.retry(identity)
+    await world.executor().advance(identity)
+    if is_settled_anew:
+        world.anvil.rpc("evm_mine")
+        await world.executor().advance(identity)
+        assert await outcome(world, identity) == ("completed", None)
+    world.anvil.rpc("anvil_reorg", 3 if is_settled_anew else 2, [])
+    assert await mined_nonce(world.client, world.signer.address) == 0
+    healer = NonceHealer(world.relayer())
+    for _ in range(6):
+        await healer.heal(CHAIN_ID, world.signer.address)
+        await world.executor().advance(identity)
+        world.anvil.rpc("evm_mine")
+        world.clock.ahead_s += 16
+    assert await mined_nonce(world.client, world.signer.address) == 2
+    await world.executor().advance(identity)
+    assert await outcome(world, identity) == ("completed", None)
+    assert await world.executions(identity) == 1
+
+
 async def reverted(world: World) -> str:
     """A trade whose attempt is mined after the owner paused the vault."""
     world.anvil.rpc("evm_setAutomine", False)
     identity = await world.request_trade(ONE_QUOTE)
     await world.executor().advance(identity)
-    vault = world.client.web3.to_checksum_address(world.vault)
-    pause = world.client.contract("Vault", world.vault).encode_abi("pause", [])
-    first = {"from": world.owner, "to": vault, "data": pause, "maxPriorityFeePerGas": hex(50 * 10**9)}
-    world.anvil.rpc("eth_sendTransaction", first | {"maxFeePerGas": hex(100 * 10**9)})
+    await ask_as_owner(world, "pause")
     world.anvil.rpc("evm_mine")
     return identity
+
+
+async def ask_as_owner(world: World, function: str) -> None:
+    """The vault's owner calls a function without arguments, ahead of whatever else waits."""
+    vault = world.client.web3.to_checksum_address(world.vault)
+    data = world.client.contract("Vault", world.vault).encode_abi(function, [])
+    first = {"from": world.owner, "to": vault, "data": data, "maxPriorityFeePerGas": hex(50 * 10**9)}
+    world.anvil.rpc("eth_sendTransaction", first | {"maxFeePerGas": hex(100 * 10**9)})
 
 
 async def spent(world: World) -> int:

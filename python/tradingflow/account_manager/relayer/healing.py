@@ -113,8 +113,9 @@ class NonceHealer:
                 attempts = await repository.attempts_at(session, chain_id, signer, gone.nonce)
                 is_creation = gone.purpose == VAULT_DEPLOYMENT
                 if not is_creation or not await deployments.reopen(session, UUID(gone.purpose_id), attempts):
-                    await repository.record_unmined(session, attempts)
+                    # A filler first: its trade may have another slot alive.
                     await repository.make_fillers(session, attempts)
+                    await repository.record_unmined(session, attempts)
 
     async def _fill(self, chain_id: int, signer: str, nonce: int) -> None:
         async with self._relayer.sessions() as session:

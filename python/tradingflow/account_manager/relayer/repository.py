@@ -131,7 +131,10 @@ async def covered_nonces(session: AsyncSession, chain_id: int, signer: str, firs
 
 
 async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, first: int) -> list[Transaction]:
-    """What we hold for mined from the nonce `first` on, in order, but for what serves trades that are not final."""
+    """What we hold for mined from the nonce `first` on, in order, but for what ended a trade that is not final.
+
+    An earlier slot of such a trade, which was tried again since, is followed by nobody.
+    """
     decided = await session.scalars(
         select(Transaction)
         .where(
@@ -144,8 +147,9 @@ async def unwatched_decided(session: AsyncSession, chain_id: int, signer: str, f
     )
     found = decided.all()
     trades = [transaction.purpose_id for transaction in found if transaction.purpose == "trade"]
-    watched = set(await session.scalars(select(Trade.id).where(Trade.id.in_(trades), Trade.finalized_at.is_(None))))
-    return [transaction for transaction in found if transaction.purpose_id not in watched]
+    ends = select(Trade.transaction_hash).where(Trade.id.in_(trades), Trade.finalized_at.is_(None))
+    watched = set(await session.scalars(ends))
+    return [transaction for transaction in found if transaction.hash not in watched]
 
 
 async def unmined_since(session: AsyncSession, chain_id: int, signer: str, before: datetime) -> list[Transaction]:
