@@ -14,6 +14,9 @@ from sqlalchemy import update
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.trade.desk import TradeDesk
+from tradingflow.account_manager.trade.repository import Failure
+from tradingflow.account_manager.trade.settlement import UNSENT_FINAL_AFTER, Settlement
+from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import Conflict, NotFound
 from tradingflow.db.models import Cycle, Trade
 
@@ -49,6 +52,27 @@ async def test_failed_trade_is_tried_again_with_a_new_quote(world: World, desk: 
     assert (await world.trade(identity)).status == "completed"
     with pytest.raises(Conflict):
         await desk.retry(identity)
+
+
+async def test_trade_tried_again_while_its_failure_becomes_final_is_sent(
+    world: World, desk: TradeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = await world.request_trade(ONE_QUOTE)
+    failure = Failure("trading_paused", "by its owner")
+    await Settlement(world.relayer()).fail(await world.trade(identity), failure, was_sent=True)
+    passed_s = int(UNSENT_FINAL_AFTER.total_seconds())
+    world.clock.ahead_s += passed_s
+    world.anvil.rpc("evm_increaseTime", passed_s)
+
+    async def tried_again(*_: object) -> bool:
+        await desk.retry(identity)
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(VaultContract, "trade_used", tried_again)
+        await world.executor().advance(identity)
+    await world.executor().advance(identity)
+    assert (await world.trade(identity)).status == "completed"
 
 
 async def test_a_trade_that_a_rerun_makes_anew_is_not_tried_again(world: World, desk: TradeDesk) -> None:

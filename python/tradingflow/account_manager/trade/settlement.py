@@ -128,6 +128,9 @@ class Settlement:
 
     async def _finalize(self, trade: Trade) -> None:
         async with self._around.sessions() as session, session.begin():
+            row = await repository.lock(session, trade.id)
+            if (row.status, row.settled_at) != (trade.status, trade.settled_at):
+                return  # tried again or settled anew since we looked: that end is not final
             await repository.amend(session, trade.id, finalized_at=self._around.clock.now())
         self._around.reached(Step.FINALIZED)
 
