@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,14 +27,21 @@ async def lock(session: AsyncSession, deployment_id: UUID) -> VaultDeployment:
     return await session.get_one(VaultDeployment, deployment_id, with_for_update=True, populate_existing=True)
 
 
-async def open_ids(session: AsyncSession, limit: int) -> list[UUID]:
+async def unended(
+    session: AsyncSession, limit: int, after: tuple[datetime, UUID] | None = None
+) -> list[VaultDeployment]:
     """Deployments that have not ended, oldest first."""
     query = (
-        select(VaultDeployment.id)
+        select(VaultDeployment)
         .where(VaultDeployment.status.not_in(ENDED))
-        .order_by(VaultDeployment.created_at)
+        .order_by(VaultDeployment.created_at, VaultDeployment.id)
         .limit(limit)
     )
+    if after is not None:
+        created_at, deployment_id = after
+        later = VaultDeployment.created_at > created_at
+        same_time = VaultDeployment.created_at == created_at
+        query = query.where(later | (same_time & (VaultDeployment.id > deployment_id)))
     return list(await session.scalars(query))
 
 

@@ -12,6 +12,7 @@ from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.vault import deployment_repository as repository
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.db.models import VaultDeployment
 
 log = get_logger(__name__)
 
@@ -28,10 +29,16 @@ def deploy(deployment_id: str) -> None:
 @lone_task("vault.sweep")
 async def sweep(process: ExecutorProcess) -> None:
     """The safety net of beat: every deployment that has not ended is looked at."""
+    last: VaultDeployment | None = None
+    while batch := await _batch_after(process, last):
+        for deployment in batch:
+            await _advance(process, deployment.id)
+        last = batch[-1]
+
+
+async def _batch_after(process: ExecutorProcess, last: VaultDeployment | None) -> list[VaultDeployment]:
     async with process.sessions() as session:
-        waiting = await repository.open_ids(session, SWEEP_BATCH)
-    for deployment_id in waiting:
-        await _advance(process, deployment_id)
+        return await repository.unended(session, SWEEP_BATCH, (last.created_at, last.id) if last else None)
 
 
 async def _advance(process: ExecutorProcess, deployment_id: UUID) -> None:
