@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.healing import NonceHealer
 from tradingflow.account_manager.relayer.relayer import Relayer
 from tradingflow.account_manager.relayer.signers import SignerSet
-from tradingflow.account_manager.schedule import soonest_again
+from tradingflow.account_manager.schedule import SLOW, soonest_again
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.trade.executor import TradeExecutor
 from tradingflow.account_manager.vault.deployment import VaultDeployer
@@ -50,6 +50,9 @@ log = get_logger(__name__)
 POOL_SIZE = 6
 
 STOP_TIMEOUT_S = 10.0
+
+# The lock that whoever does a slow job holds beside the job's own.
+SLOW_LANE = "jobs:slow"
 
 R = TypeVar("R")
 
@@ -113,23 +116,29 @@ class ExecutorProcess:
     async def alone(self, name: str) -> AsyncIterator[bool]:
         """Whether it is this process's turn to do the job `name`: nobody else does it, and it is not too soon again.
 
-        The right ends with the block, or with the process. What becomes of the run is noted for `/tasks`.
+        Of the slow jobs one runs at a time, whichever it is, and the one that began the longest ago comes first. The
+        right ends with the block, or with the process. What becomes of the run is noted for `/tasks`.
         """
-        async with self.engine.connect() as connection:
+        async with self.engine.connect() as connection, AsyncExitStack() as turn:
             # The lock is the connection's, not a transaction's: the job may take longer than those may idle.
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            if not await job_runs.take_turn(connection, name):
+            if not await self._take_turn(connection, name, turn):
                 yield False
                 return
-            try:
-                started_at = await job_runs.begin(connection, name, soonest_again(name))
-                if started_at is None:
-                    yield False
-                    return
-                async with self._noted(connection, name, started_at):
-                    yield True
-            finally:
-                await job_runs.give_turn(connection, name)
+            started_at = await job_runs.begin(connection, name, soonest_again(name))
+            if started_at is None:
+                yield False
+                return
+            async with self._noted(connection, name, started_at):
+                yield True
+
+    async def _take_turn(self, connection: AsyncConnection, name: str, turn: AsyncExitStack) -> bool:
+        """Take the job's locks, which end with `turn`; whether it is ours."""
+        for lock in (name, SLOW_LANE) if name in SLOW else (name,):
+            if not await job_runs.take_turn(connection, lock):
+                return False
+            turn.push_async_callback(job_runs.give_turn, connection, lock)
+        return name not in SLOW or not await job_runs.is_another_first(connection, name, SLOW)
 
     @asynccontextmanager
     async def _noted(self, connection: AsyncConnection, name: str, started_at: datetime) -> AsyncIterator[None]:

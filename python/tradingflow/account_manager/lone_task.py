@@ -11,7 +11,10 @@ Job = Callable[[ExecutorProcess], Awaitable[None]]
 
 
 def lone_task(name: str) -> Callable[[Job], Job]:
-    """Register the job as the task `name`: it is skipped while another process does it, and when it was just done."""
+    """Register the job as the task `name`: it is skipped while another process does it, and when it was just done.
+
+    A slow one is skipped while any slow one is done, too.
+    """
 
     def register(job: Job) -> Job:
         async def run(process: ExecutorProcess) -> None:

@@ -8,12 +8,16 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class Tick:
-    """A job of beat, named as its task: started every `every`, worth nothing after `expires_s`."""
+    """A job of beat, named as its task: started every `every`, worth nothing after `expires_s`.
+
+    A `slow` one waits for others' servers, for minutes at worst, and may not run beside another slow one.
+    """
 
     task: str
     every: timedelta
     expires_s: int
     purpose: str
+    slow: bool = False
 
 
 TICKS = {
@@ -23,14 +27,17 @@ TICKS = {
         Tick("relayer.heal", timedelta(seconds=5), 10, "finds stuck transactions, fills gaps in the signers' nonces"),
         Tick("vault.sweep", timedelta(seconds=1), 5, "takes every vault deployment a step further"),
         Tick("price.refresh", timedelta(seconds=15), 15, "asks the markets for prices"),
-        Tick("portfolio.value", timedelta(seconds=20), 20, "values the vaults"),
-        Tick("performance.price", timedelta(seconds=20), 20, "prices blocks for profit and loss"),
+        Tick("portfolio.value", timedelta(seconds=20), 20, "values the vaults", slow=True),
+        Tick("performance.price", timedelta(seconds=20), 20, "prices blocks for profit and loss", slow=True),
         Tick("notification.collect", timedelta(seconds=1), 5, "turns stored events and ended trades into notices"),
-        Tick("notification.deliver", timedelta(seconds=1), 5, "sends webhooks, Telegram messages and mails"),
+        Tick("notification.deliver", timedelta(seconds=1), 5, "sends webhooks, Telegram messages and mails", slow=True),
         Tick("retention.sweep", timedelta(hours=1), 60, "deletes what is past its time"),
         Tick("token.refresh", timedelta(minutes=1), 60, "reads tokens again that were last read a day ago"),
     )
 }
+
+# The slow jobs, and how often each is due. Two of them at once would take both processes of a worker from the trades.
+SLOW = {tick.task: tick.every for tick in TICKS.values() if tick.slow}
 
 # Two beats start a job twice a period. What begins sooner after the last run than this part of its period is the
 # other beat's; a single late or early beat stays well inside it.

@@ -104,6 +104,43 @@ async def test_a_job_that_runs_is_not_started_beside_itself(
         await asyncio.to_thread(other.close)
 
 
+async def test_of_all_slow_jobs_one_runs_at_a_time_and_the_others_go_on(
+    process: ExecutorProcess, settings: AccountManagerSettings
+) -> None:
+    other = ExecutorProcess(ExecutorSettings(database_url=SecretStr(settings.database_dsn), chains=settings.chains))
+
+    async def while_running() -> dict[str, bool]:
+        async with process.alone("performance.price") as alone:
+            assert alone
+            return {name: await asyncio.to_thread(run, other, name) for name in TICKS}
+
+    try:
+        beside = await asyncio.to_thread(process.run, while_running())
+        assert beside == {name: not tick.slow for name, tick in TICKS.items()}
+        assert await asyncio.to_thread(run, other, "portfolio.value")
+    finally:
+        await asyncio.to_thread(other.close)
+
+
+async def test_a_slow_job_that_is_due_often_does_not_starve_those_due_less_often(
+    process: ExecutorProcess, sessions: SessionFactory
+) -> None:
+    slow = [name for name, tick in TICKS.items() if tick.slow]
+    for name in slow:
+        assert await asyncio.to_thread(run, process, name)
+    # All are late: each goes once, in the order in which they began.
+    async with sessions.begin() as session:
+        await session.execute(update(JobRun).values(started_at=JobRun.started_at - timedelta(minutes=2)))
+    for place, name in enumerate(slow):
+        for later in slow[place + 1 :]:
+            assert not await asyncio.to_thread(run, process, later)
+        assert await asyncio.to_thread(run, process, name)
+    # None but the one due each second is late: it waits for nobody.
+    async with sessions.begin() as session:
+        await session.execute(update(JobRun).values(started_at=JobRun.started_at - timedelta(seconds=5)))
+    assert await asyncio.to_thread(run, process, "notification.deliver")
+
+
 async def test_a_lone_task_does_its_job_when_it_is_its_turn_and_only_then(
     process: ExecutorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

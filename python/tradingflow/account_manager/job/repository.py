@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -19,6 +20,17 @@ async def take_turn(connection: AsyncConnection, name: str) -> bool:
 
 async def give_turn(connection: AsyncConnection, name: str) -> None:
     await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": name})
+
+
+async def is_another_first(connection: AsyncConnection, name: str, periods: Mapping[str, timedelta]) -> bool:
+    """Whether one of these jobs is late and began longer ago than `name` did, so that its tick comes before ours.
+
+    Without it a job that is due often would take every turn from those due less often.
+    """
+    now = func.clock_timestamp()
+    late = or_(*(and_(JobRun.name == other, JobRun.started_at < now - every) for other, every in periods.items()))
+    ours = select(JobRun.started_at).where(JobRun.name == name).scalar_subquery()
+    return bool(await connection.scalar(select(select(JobRun.name).where(late, JobRun.started_at < ours).exists())))
 
 
 async def begin(connection: AsyncConnection, name: str, soonest_again: timedelta) -> datetime | None:

@@ -11,7 +11,10 @@ JobStatus = Literal["waiting", "running", "succeeded", "failed", "overdue"]
 
 
 class JobResponse(ResponseModel):
-    """`overdue`: three periods have passed without a run, so beat or every worker is away."""
+    """`overdue`: three periods have passed without a run.
+
+    Beat or every worker is away, or a slow job holds up the others that wait for somebody else's server.
+    """
 
     name: str
     purpose: str
