@@ -13,6 +13,10 @@ SessionFactory = async_sessionmaker[AsyncSession]
 # after ten, and so on. A new one every few minutes costs nothing that shows and keeps PostgreSQL's memory flat.
 RECYCLE_AFTER_S = 180
 
+# The server lets go of a machine that lost its power after a minute, not after the two hours of Linux: until then its
+# sessions hold their locks, and the job one of them stood for is done by nobody.
+KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+
 
 def make_engine(
     settings: PlatformSettings, *, application: str, pool_size: int = 10, max_overflow: int | None = None
@@ -37,6 +41,7 @@ def make_engine(
                 "timezone": "UTC",
                 "lock_timeout": "10s",
                 "idle_in_transaction_session_timeout": "60s",
+                **KEEPALIVES,
             }
         },
     )

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Dialect
 
 from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.db.engine import KEEPALIVES
 
 _DIALECT: Dialect = driver.dialect()  # type: ignore[no-untyped-call]
 # A connection that died is noticed by whoever uses it next; a read may simply be asked again.
@@ -100,6 +101,7 @@ async def open_read_pool(settings: PlatformSettings, *, application: str, size: 
             "application_name": application,
             "timezone": "UTC",
             "default_transaction_read_only": "on",
+            **KEEPALIVES,
         },
     ) as pool:
         yield ReadPool(pool)

@@ -10,6 +10,7 @@ import asyncpg
 from sqlalchemy import URL
 
 from tradingflow.core.errors import DependencyUnavailable
+from tradingflow.db.engine import KEEPALIVES
 from tradingflow.db.failures import passing_failure
 
 CONNECT_TIMEOUT_S = 10.0
@@ -58,7 +59,12 @@ class KeptConnection:
                 self._dsn,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings={"application_name": self._application, "timezone": "UTC", "lock_timeout": "10s"},
+                server_settings={
+                    "application_name": self._application,
+                    "timezone": "UTC",
+                    "lock_timeout": "10s",
+                    **KEEPALIVES,
+                },
             )
         return self._connection
 
