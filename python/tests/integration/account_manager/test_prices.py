@@ -41,17 +41,18 @@ def pool_with_a_past(anvil: Anvil, market: LocalMarket, clock: SimulatedClock) -
 
 @dataclass
 class StandIn:
-    """A market that says what it is told to; `prices` None is one that is away."""
+    """A market that says what it is told to; `prices` None is one that fails, by being away if nothing else is said."""
 
     clock: SimulatedClock
     prices: Mapping[str, str] | None
     name: str = "coingecko"
     asked: list[Sequence[str]] = field(default_factory=list)
+    failure: Exception = field(default_factory=lambda: DependencyUnavailable("market_unavailable", "away"))
 
     async def quotes(self, tokens: Sequence[str]) -> dict[str, Quote]:
         self.asked.append(tokens)
         if self.prices is None:
-            raise DependencyUnavailable("market_unavailable", "away")
+            raise self.failure
         return {t: Quote(self.name, self.name, Decimal(p), self.clock.now()) for t, p in self.prices.items()}
 
 
@@ -70,6 +71,16 @@ async def test_pools_and_a_market_make_one_price_that_says_its_sources_and_their
     assert Decimal(2003) < Decimal(body["price"]) < Decimal(2004)
     assert body["sources"][2]["age_s"] == 7
     assert body["age_s"] >= 7
+
+
+async def test_an_answer_nobody_thought_of_leaves_the_other_markets_to_speak(
+    alice: Session, parts: Parts, sessions: SessionFactory, clock: SimulatedClock, pool_with_a_past: str
+) -> None:
+    odd = StandIn(clock, None, "odd", failure=ValueError("year 57971 is out of range"))
+    good = StandIn(clock, {pool_with_a_past: "2010"})
+    assert await refresh(parts, sessions, clock, odd, good).run(CHAIN_ID) == 2
+    body = (await alice.get(f"/price/{CHAIN_ID}/{pool_with_a_past}")).json()
+    assert [s["source"] for s in body["sources"]] == ["pool_spot", "pool_mean", "coingecko"]
 
 
 async def test_a_market_two_percent_off_the_pools_ends_the_price_and_any_trade(

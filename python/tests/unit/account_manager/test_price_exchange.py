@@ -51,6 +51,13 @@ async def test_the_middle_of_bid_and_ask_is_exact_and_as_old_as_the_exchange_say
     assert http.asked == ["https://api.binance.com/api/v3/ticker/24hr?symbol=ETHUSDT"]
 
 
+async def test_a_time_to_come_counts_as_none_whatever_unit_it_is_in() -> None:
+    now_ms = int(NOW.timestamp() * 1000)
+    for time in (now_ms + 60_000, now_ms * 1_000, now_ms * 1_000_000):
+        http = Binance({"ETHUSDT": (200, json.dumps(ticker("ETHUSDT", closeTime=time)).encode())})
+        assert (await exchange(http).quotes([WETH]))[WETH].as_of == NOW
+
+
 async def test_a_market_that_fails_leaves_the_others_to_speak() -> None:
     good = (200, json.dumps(ticker("ETHUSDT")).encode())
     for bad in (

@@ -66,11 +66,14 @@ class Exchange:
         return Quote(self.name, self.name, middle, self._moment(ticker.get("timestamp")))
 
     def _moment(self, unix_ms: Any) -> datetime:
-        """The exchange's own time of the ticker; some name none, and answer with what is true now."""
+        """The exchange's own time of the ticker; some name none, and answer with what is true now.
+
+        A time to come, of a clock that is ahead or in another unit, says as little.
+        """
         now = self._clock.now()
-        if not isinstance(unix_ms, int) or isinstance(unix_ms, bool):
+        if not isinstance(unix_ms, int) or isinstance(unix_ms, bool) or unix_ms >= now.timestamp() * 1000:
             return now
-        return min(datetime.fromtimestamp(max(unix_ms, 0) / 1000, UTC), now)
+        return datetime.fromtimestamp(max(unix_ms, 0) / 1000, UTC)
 
 
 def _accept(response: HttpResponse, name: str) -> None:

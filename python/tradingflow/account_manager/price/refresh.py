@@ -78,6 +78,8 @@ class PriceRefresh:
                     answered |= await market.quotes(batch)
         except TradingFlowError as error:
             log.warning("market not asked", market=market.name, code=error.code, detail=error.detail)
+        except Exception:  # an answer nobody thought of must not end the prices of all chains
+            log.exception("market not asked", market=market.name)
         return answered
 
     async def _agree(self, chain_id: int, token: str) -> bool:
