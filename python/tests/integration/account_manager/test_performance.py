@@ -22,10 +22,12 @@ from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.performance.tasks import price
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import (
+    BlockPrice,
     ChainCursor,
     ContractEvent,
     Flow,
@@ -33,6 +35,7 @@ from tradingflow.db.models import (
     Transaction,
     Vault,
 )
+from tradingflow.prices.pools import PoolPrices, TokenPrice
 
 ONE = 10**18
 USD = 10**6
@@ -268,6 +271,30 @@ async def test_prices_not_found_yet_are_pending_and_nothing_is_zero(life: Life) 
     assert found["deposited"] is None
     assert found["reasons"]["deposited"] == f"price_pending: {life.market.base_token}"
     assert found["reasons"]["left"] == "not_valued_yet"
+
+
+async def test_a_block_the_node_has_forgotten_costs_no_newer_block_its_price(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = life.market.base_token
+    for _ in range(2):
+        await life.event("UserDeposit", token=token, amount=str(ONE))
+    async with life.sessions() as session:
+        by_age = select(ContractEvent.block_number, ContractEvent.block_hash).order_by(ContractEvent.block_number)
+        _, (first_kept, newest) = await session.execute(by_age)
+    ask = PoolPrices.price
+
+    async def of_a_pruned_node(self: PoolPrices, token: str, block: int) -> TokenPrice:
+        if block < first_kept:
+            raise DependencyUnavailable("rpc_unavailable", "missing trie node")
+        return await ask(self, token, block)
+
+    monkeypatch.setattr(PoolPrices, "price", of_a_pruned_node)
+    with pytest.raises(DependencyUnavailable):
+        await life.priced()
+    async with life.sessions() as session:
+        priced = select(BlockPrice.block_hash).where(BlockPrice.token == token)
+        assert list(await session.scalars(priced)) == [newest]
 
 
 async def test_prices_somebody_waits_for_are_found_by_the_job_each_vault_once(

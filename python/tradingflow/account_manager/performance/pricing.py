@@ -30,7 +30,10 @@ class BlockPricing:
     sessions: SessionFactory
 
     async def price(self, vault: Vault) -> int:
-        """Price what is missing; returns how many prices were found. Raises DependencyUnavailable."""
+        """Price what is missing, the newest first; returns how many prices were found. Raises DependencyUnavailable.
+
+        A node that has forgotten the old blocks still knows the new ones, and will not for long.
+        """
         quote_token = self.chains[vault.chain_id].settings.quote_token
         # A stranger's deposit of these counts once the owner names its token; its block's price must be known by then.
         in_pools = await self.prices.pools[vault.chain_id].tokens()
@@ -40,13 +43,14 @@ class BlockPricing:
         async with self.sessions() as session, session.begin():
             met = {part.token for event in events for part in event.parts()} - {ZERO_ADDRESS}
             await self.tokens.ensure(session, vault.chain_id, sorted(met))
-        missing = [w for w in wanted_prices(events, quote_token) if (w[1], w[2]) not in known][:MAX_PRICES]
-        for number, block_hash, token in missing:
+        missing = [w for w in wanted_prices(events, quote_token) if (w[1], w[2]) not in known]
+        newest = missing[::-1][:MAX_PRICES]
+        for number, block_hash, token in newest:
             said = await self._at_block(vault, token, number)
             found = Figure(said.price, None if said.reason is None else f"{said.reason}: {token}")
             async with self.sessions() as session, session.begin():
                 await repository.keep_block_price(session, vault.chain_id, block_hash, token, found)
-        return len(missing)
+        return len(newest)
 
     async def _at_block(self, vault: Vault, token: str, number: int) -> TokenPrice:
         """The native currency costs what its wrapped form does."""
