@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -161,6 +162,33 @@ async def test_deposits_by_whomever_leave_the_plan_to_what_matters(alice: Sessio
         topics = list(await session.scalars(told.order_by(NotificationDelivery.created_at)))
     assert topics == ["vault.deposit", "vault.deposit", "vault.withdrawal"]
     assert (await alice.get(f"/webhooks/{hook['id']}")).json()["status"] == "active"
+
+
+async def test_a_flood_of_events_pauses_only_the_channel_that_subscribed(
+    alice: Session, post: Post, flow: UUID
+) -> None:
+    flooded = await add_webhook(alice, post)
+    trades = await add_webhook(alice, post, url=post.receiver.url("/trades"), topics=["trade.failed"])
+    await subscribe(alice, flooded)
+    await post.collect()
+    async with post.sessions.begin() as session:
+        await session.execute(update(Plan).values(notices_per_day=4))
+    await store(post.sessions, *range(HEAD, HEAD + 5), head=HEAD + 9, final=HEAD + 9)
+    await post.collect()
+    assert await statuses(alice, flooded, trades) == ["paused", "active"]
+    for cycle, both in ((1, ["paused", "active"]), (2, ["paused", "paused"])):
+        async with post.sessions.begin() as session:
+            for node in range(2):
+                failed = trade(alice.user_id, flow, 2 * cycle + node, settled_at=post.clock.now(), status="failed")
+                session.add(failed)
+        await post.collect()
+        assert await statuses(alice, flooded, trades) == both
+        post.later(timedelta(seconds=1))
+    assert [told["topic"] for told in await deliveries(alice, trades)] == ["trade.failed"] * 4
+
+
+async def statuses(session: Session, *hooks: dict[str, Any]) -> list[str]:
+    return [(await session.get(f"/webhooks/{hook['id']}")).json()["status"] for hook in hooks]
 
 
 async def test_a_subscription_is_for_a_monitored_contract_that_is_no_strangers_vault(

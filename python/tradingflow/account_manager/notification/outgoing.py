@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.notification.happenings import Happening
-from tradingflow.account_manager.notification.topics import preferred
+from tradingflow.account_manager.notification.topics import CONTRACT_EVENT, CONTRACT_EVENT_REVERTED, preferred
 from tradingflow.account_manager.user.preferences import Preferences, upgrade
 from tradingflow.db.models import NotificationChannel, Plan, User, UserPreferences
 from tradingflow.db.models import NotificationDelivery as Delivery
@@ -101,23 +101,33 @@ async def write(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> int:
 
 
 async def pause_over_plan(session: AsyncSession, now: datetime) -> list[UUID]:
-    """Pause the channels of accounts that were told more in a day than their plan has."""
+    """Pause the channels of accounts that were told more in a day than their plan has.
+
+    Contract events, which anybody may cause any number of, count for the channel that subscribed to them alone: the
+    others go on.
+    """
+    is_event = Delivery.topic.in_((CONTRACT_EVENT, CONTRACT_EVENT_REVERTED))
+    today = and_(Delivery.channel_id == NotificationChannel.id, Delivery.created_at > now - timedelta(days=1))
+    of_account = func.sum(func.count(Delivery.id).filter(~is_event)).over(partition_by=NotificationChannel.user_id)
     told = (
-        select(NotificationChannel.user_id, func.count().label("notices"))
-        .join(Delivery, Delivery.channel_id == NotificationChannel.id)
-        .where(Delivery.created_at > now - timedelta(days=1))
-        .group_by(NotificationChannel.user_id)
+        select(
+            NotificationChannel.id,
+            NotificationChannel.user_id,
+            (of_account + func.count(Delivery.id).filter(is_event)).label("notices"),
+        )
+        .outerjoin(Delivery, today)
+        .group_by(NotificationChannel.id)
         .subquery()
     )
     over = (
-        select(told.c.user_id)
+        select(told.c.id)
         .join(User, User.id == told.c.user_id)
         .join(Plan, Plan.name == User.plan)
         .where(told.c.notices >= Plan.notices_per_day)
     )
     statement = (
         update(NotificationChannel)
-        .where(NotificationChannel.user_id.in_(over), NotificationChannel.status == "active")
+        .where(NotificationChannel.id.in_(over), NotificationChannel.status == "active")
         .values(status="paused", paused_reason="more notices in a day than the plan has", updated_at=now)
         .returning(NotificationChannel.id)
     )
