@@ -25,6 +25,7 @@ DISCOVER_TIMEOUT_S = 60
 TRADING_TIMEOUT_S = 240
 CYCLE_TIMEOUT_S = 6
 SETTLE_TIMEOUT_S = 120
+PORTFOLIO_TIMEOUT_S = 30
 OPERATOR_DAYS = 30
 OPEN_TRADES = ("requested", "submitted")
 
@@ -258,7 +259,7 @@ class MainJob:
 
     def _check_portfolio(self) -> None:
         with self._steps.step("portfolio equals the vault's balances on the chain") as say:
-            portfolio = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/{self._vault}/portfolio")
+            portfolio = self._portfolio()
             held = {position["token"]: int(position["balance"]) for position in portfolio["positions"]}
             for token in (self._market.base_token, self._market.quote_token):
                 on_chain = self._truth.balance(token, self._vault)
@@ -267,8 +268,19 @@ class MainJob:
             self._summary.vault_value_after = str(value)
             say(f"the vault is worth {value:,.2f}")
 
+    def _portfolio(self) -> dict[str, Any]:
+        """As of the chain's head: what is answered may be some seconds older."""
+        head = self._truth.head()
+
+        def at_head() -> dict[str, Any]:
+            found: dict[str, Any] = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/{self._vault}/portfolio")
+            require(found["block_number"] >= head, f"valued at block {found['block_number']}, the head is {head}")
+            return found
+
+        return wait_until_true(at_head, timeout_s=PORTFOLIO_TIMEOUT_S)
+
     def _portfolio_value(self) -> Decimal:
-        portfolio = self._accounts.get(f"/evm/vaults/{CHAIN_ID}/{self._vault}/portfolio")
+        portfolio = self._portfolio()
         require(portfolio["value"] is not None, f"the portfolio has no value: {portfolio}")
         self._summary.value_unit = portfolio["quote_symbol"]
         return Decimal(portfolio["value"])

@@ -19,11 +19,12 @@ from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.chain.client import ChainClient
+from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Token, Vault, VaultDeployment
+from tradingflow.db.models import Token, Vault, VaultDeployment, VaultValuation
 
 OPERATOR = wallet(OPERATOR_WALLET).address
 ONE = 10**18
@@ -146,6 +147,23 @@ async def test_a_vault_is_worth_its_balances_at_the_pool_price(
         assert await session.scalar(select(func.count()).select_from(Token)) == 2
 
 
+async def test_polls_of_a_vault_within_five_seconds_are_one_valuation(
+    alice: Session, owner: Deployer, vault: str, market: LocalMarket, sessions: SessionFactory, clock: SimulatedClock
+) -> None:
+    path = f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio"
+    first = (await alice.get(path)).json()
+    await owner.send(owner.at("TestToken", market.base_token).functions.mint(vault, ONE))
+    clock.advance_to(clock.now() + timedelta(seconds=4))
+    second = (await alice.get(path)).json()
+    assert {**second, "as_of": first["as_of"]} == first
+    clock.advance_to(clock.now() + timedelta(seconds=2))
+    third = (await alice.get(path)).json()
+    assert third["block_number"] > first["block_number"]
+    assert third["value"] != first["value"]
+    async with sessions() as session:
+        assert await session.scalar(select(func.count()).select_from(VaultValuation)) == 2
+
+
 @pytest.mark.parametrize("path", ["/portfolio", "/evm/vaults/{chain}/{vault}/portfolio", "/evm/vaults/{chain}/{vault}"])
 async def test_no_connection_waits_while_the_chain_is_asked(
     alice: Session, vault: str, parts: Parts, monkeypatch: pytest.MonkeyPatch, path: str
@@ -166,7 +184,9 @@ async def test_no_connection_waits_while_the_chain_is_asked(
     assert set(held) == {resting}
 
 
-async def test_polls_at_once_share_one_valuation(alice: Session, vault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_polls_at_once_share_one_valuation(
+    alice: Session, vault: str, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, valued, all_asked = 0, 0, asyncio.Event()
     value_and_keep, value = VaultValuer.value_and_keep, VaultValuer.value
 
@@ -189,6 +209,7 @@ async def test_polls_at_once_share_one_valuation(alice: Session, vault: str, mon
         answers = await asyncio.gather(*(alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio") for _ in range(8)))
     assert {answer.status_code for answer in answers} == {200}
     assert valued == 1
+    clock.advance_to(clock.now() + timedelta(seconds=6))
     hangs = AsyncMock(side_effect=DependencyUnavailable("rpc_unavailable", "it hangs"))
     monkeypatch.setattr(ChainClient, "call", hangs)
     answers = await asyncio.gather(*(alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio") for _ in range(2)))

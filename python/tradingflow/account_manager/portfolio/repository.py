@@ -42,6 +42,12 @@ async def newest(reads: ReadPool, user_id: UUID) -> list[asyncpg.Record]:
     return await reads.fetch(NEWEST, user_id=user_id)
 
 
+async def newest_since(session: AsyncSession, vault_id: UUID, since: datetime) -> VaultValuation | None:
+    """The vault's newest valuation, if it was taken after `since`."""
+    statement = select(VaultValuation).where(VaultValuation.vault_id == vault_id, VaultValuation.taken_at > since)
+    return (await session.scalars(statement.order_by(VaultValuation.taken_at.desc()).limit(1))).one_or_none()
+
+
 async def valued_longest_ago(
     session: AsyncSession, chain_id: int, before: datetime, waiting: Collection[UUID], limit: int
 ) -> list[Vault]:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.account_manager.json_text import address_text, plain_text
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio import repository
-from tradingflow.account_manager.portfolio.schemas import ValuePoint, VaultPortfolio
+from tradingflow.account_manager.portfolio.schemas import Position, ValuePoint, VaultPortfolio
 from tradingflow.account_manager.portfolio.valuation import exact_sum
 from tradingflow.account_manager.vault.service import own_vault
 from tradingflow.core.errors import InvalidInput
@@ -78,13 +78,27 @@ def _from_stored(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def value_vault(parts: Parts, user_id: UUID, chain_id: int, address: str) -> VaultPortfolio:
-    """Balances and values of the user's vault now; the valuation is kept for its history.
+    """Balances and values of the user's vault in the last MAX_AGE; an older valuation is taken anew and kept.
 
     Raises NotFound for a vault that is not there or somebody else's, DependencyUnavailable.
     """
+    now = parts.clock.now()
     async with parts.reads() as session:
         vault = await own_vault(session, user_id, chain_id, address)
-    return await parts.valuer.value_and_keep(vault, parts.clock.now())
+        stored = await repository.newest_since(session, vault.id, now - MAX_AGE)
+    if stored is None:
+        return await parts.valuer.value_and_keep(vault, now)
+    return VaultPortfolio(
+        chain_id=vault.chain_id,
+        vault=vault.address,
+        block_number=stored.block_number,
+        as_of=stored.taken_at,
+        quote_token=stored.quote_token,
+        quote_symbol=stored.quote_symbol,
+        positions=[Position.model_validate(position) for position in stored.positions],
+        value=stored.value,
+        reason=stored.reason,
+    )
 
 
 def _totals(valued: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

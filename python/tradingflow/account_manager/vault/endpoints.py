@@ -97,7 +97,7 @@ async def read_vault(
 async def read_vault_portfolio(
     chain_id: ChainId, vault: EvmAddressField, user: CurrentUser, parts: TheParts
 ) -> VaultPortfolio:
-    """Balances and values of one vault at the chain's latest block."""
+    """Balances and values of one vault, at most five seconds old."""
     return await portfolio.value_vault(parts, user.user_id, chain_id, vault)
 
 
