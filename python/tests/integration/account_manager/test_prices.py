@@ -15,6 +15,7 @@ from devstack.uniswap import LocalMarket
 from tests.integration.account_manager.conftest import Session, wallet
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.price.refresh import STEP_S, TOKENS_A_TURN, PriceRefresh
+from tradingflow.account_manager.retention.repository import delete_some
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable, Refused
@@ -205,3 +206,24 @@ async def test_a_doubled_refresh_stores_nothing_twice_and_history_keeps_what_was
     assert [p["price"] for p in market] == ["2000", "3000"]
     nothing = await alice.get(f"/price/{CHAIN_ID}/{token}/history", since="2030-01-01T00:00:00Z")
     assert (nothing.status_code, nothing.json()["error"]) == (422, "invalid_range")
+
+
+async def test_prices_of_ninety_days_and_the_last_word_of_each_market_are_kept(
+    sessions: SessionFactory, clock: SimulatedClock
+) -> None:
+    now, token = clock.now(), wallet(5).address
+    told = {"silent": (400, 300), "coingecko": (91, 89, 0), points.AGREED: (120, 91, 1)}
+    async with sessions.begin() as session:
+        for source, ages in told.items():
+            quotes = [Quote(source, source, Decimal(age + 1), now - timedelta(days=age)) for age in ages]
+            await points.keep(session, CHAIN_ID, token, quotes)
+    async with sessions.begin() as session:
+        assert await delete_some(session, now, 3) == 3
+        assert await delete_some(session, now, 3) == 1
+    async with sessions() as session:
+        kept = {(point.source, (now - point.taken_at).days) for point in await session.scalars(select(PricePoint))}
+        assert {quote.source for quote in await points.newest_of_markets(session, CHAIN_ID, token)} == {
+            "coingecko",
+            "silent",
+        }
+    assert kept == {("silent", 300), ("coingecko", 89), ("coingecko", 0), (points.AGREED, 1)}

@@ -53,7 +53,7 @@ async def read_price_history(
         str, Query(max_length=64, pattern=r"^[a-z0-9_.:/-]+$", description="`agreed`, or a market by name")
     ] = AGREED,
 ) -> list[PricePointResponse]:
-    """Stored prices over time, oldest first; at most 5,000 points."""
+    """Stored prices of the last 90 days, oldest first; at most 5,000 points."""
     parts.settings.chain(chain_id)
     end = until or parts.clock.now()
     return await service.read_history(session, chain_id, token, source, since or end - DEFAULT_RANGE, end, step_s)
