@@ -206,6 +206,17 @@ async def test_a_paused_webhook_is_told_nothing_of_the_pause(alice: Session, pos
     assert [told["data"]["block_number"] for told in await post.both()] == [HEAD + 1]
 
 
+async def test_what_became_of_a_delivery_waits_for_nobody_who_writes_another(alice: Session, post: Post) -> None:
+    hook = await add_webhook(alice, post)
+    await alice.post(f"/webhooks/{hook['id']}/test")
+    async with post.sessions.begin() as session:
+        row = delivery_row(UUID(hook["id"]), "another", "trade.failed", {}, post.clock.now() + timedelta(days=1))
+        assert await write(session, [row]) == 1
+        await post.deliver()
+        [told] = await deliveries(alice, hook)
+        assert told["status"] == "delivered"
+
+
 async def test_a_channel_that_only_fails_for_days_is_paused(alice: Session, post: Post) -> None:
     hook = await add_webhook(alice, post)
     post.answer(500)

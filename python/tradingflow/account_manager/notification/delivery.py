@@ -163,7 +163,9 @@ class Deliverer:
             held = await session.scalar(mine.where(Delivery.status == "pending").values(values).returning(Delivery.id))
             if held is None:
                 return
-            channel = await session.get(NotificationChannel, claimed.channel.id, with_for_update=True)
+            # Not its key: who writes deliveries of the channel meanwhile need not wait, and may hold one we changed.
+            unkeyed = {"key_share": True}
+            channel = await session.get(NotificationChannel, claimed.channel.id, with_for_update=unkeyed)
             if channel is not None:
                 _judge(channel, answer, now)
 
