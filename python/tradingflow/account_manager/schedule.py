@@ -37,6 +37,8 @@ TICKS = {
 }
 
 # The slow jobs, and how often each is due. Two of them at once would take both processes of a worker from the trades.
+# One that has gone on for this long begins no new vault or notice: the others wait for it.
+SLOW_RUN_S = 20.0
 SLOW = {tick.task: tick.every for tick in TICKS.values() if tick.slow}
 
 # Two beats start a job twice a period. What begins sooner after the last run than this part of its period is the

@@ -79,6 +79,16 @@ async def test_vaults_that_always_fail_hold_up_no_other_and_are_tried_again(
         assert tried == expected
 
 
+async def test_a_round_that_takes_long_ends_after_the_vault_it_is_at(
+    parts: Parts, sessions: SessionFactory, clock: SimulatedClock, tried: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "SLOW_RUN_S", -1.0)
+    job = ValuationRounds(parts.valuer, sessions, clock)
+    for expected in ([BAD], [BAD, ALSO_BAD], [BAD, ALSO_BAD, GOOD]):
+        await job.run(CHAIN_ID)
+        assert tried == expected
+
+
 async def test_a_failure_nobody_foresaw_ends_its_round_and_not_the_next(
     parts: Parts,
     sessions: SessionFactory,

@@ -22,6 +22,7 @@ from tradingflow.account_manager.auth.hashing import hash_secret
 from tradingflow.account_manager.notification.messages import Text, confirmation, notice
 from tradingflow.account_manager.notification.senders import Answer, EmailSender, TelegramSender, WebhookSender, failed
 from tradingflow.account_manager.notification.topics import CONFIRMATION
+from tradingflow.account_manager.schedule import SLOW_RUN_S
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import ExecutorSettings
 from tradingflow.core.errors import InvariantBroken
@@ -45,8 +46,6 @@ MAX_RETRY_AFTER_S = 86_400.0
 # A channel that failed for so long without a success is paused.
 GIVEN_UP_AFTER = timedelta(days=5)
 CODE_LIFE = timedelta(minutes=15)
-# One run of the job ends after this long, so that its end is seen.
-RUN_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Deliverer:
     async def run(self) -> int:
         """Send until nothing is due, or for a while; returns how many were tried."""
         began, tried = time.monotonic(), 0
-        while time.monotonic() - began < RUN_S and (claimed := await self._claim()):
+        while time.monotonic() - began < SLOW_RUN_S and (claimed := await self._claim()):
             async with asyncio.TaskGroup() as group:
                 for line in _by_channel(claimed):
                     group.create_task(self._try_in_turn(line))

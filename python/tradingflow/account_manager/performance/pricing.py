@@ -16,8 +16,8 @@ from tradingflow.db.models import Vault
 from tradingflow.prices.book import PriceBook
 from tradingflow.prices.pools import TokenPrice
 
-# A run is bounded; what is left is left to the next one.
-MAX_PRICES = 500
+# A vault takes seconds, not minutes: others wait. What is left is left to the next run.
+MAX_PRICES = 100
 
 
 @dataclass(frozen=True)

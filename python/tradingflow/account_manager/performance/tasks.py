@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from sqlalchemy.exc import DBAPIError
 
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.performance import repository
+from tradingflow.account_manager.schedule import SLOW_RUN_S
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
 from tradingflow.db.models import Vault
@@ -23,17 +26,22 @@ MAX_WANTED = 10
 async def price(process: ExecutorProcess) -> None:
     """Find the prices of all vaults with recent events, and of some whose figures somebody asked for."""
     for chain_id in process.chains:
+        began = time.monotonic()
         async with process.sessions() as session:
             next_block = await repository.next_block(session, chain_id)
             vaults = await repository.vaults_with_news(session, chain_id, (next_block or 0) - NEWS_BLOCKS)
-        for vault in vaults:
+        for vault in vaults:  # those priced before take a moment: the next run comes further
             await _price_one(process, vault)
+            if time.monotonic() - began > SLOW_RUN_S:
+                break
         for _ in range(MAX_WANTED):
             async with process.sessions() as session, session.begin():
                 wanted = await repository.next_wanted(session, chain_id)
             if wanted is None:
                 break
             await _price_one(process, wanted)
+            if time.monotonic() - began > SLOW_RUN_S:
+                break
 
 
 async def _price_one(process: ExecutorProcess, vault: Vault) -> None:

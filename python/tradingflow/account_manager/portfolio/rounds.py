@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tradingflow.account_manager.portfolio import repository
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
+from tradingflow.account_manager.schedule import SLOW_RUN_S
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import TradingFlowError
 from tradingflow.core.logging import get_logger
@@ -39,8 +41,11 @@ class ValuationRounds:
         self._failed[chain_id] = waiting
         async with self._sessions() as session:
             due = await repository.valued_longest_ago(session, chain_id, before, waiting, BATCH)
+        began = time.monotonic()
         for vault in due:
             await self._value_one(vault)
+            if time.monotonic() - began > SLOW_RUN_S:
+                break
 
     async def _value_one(self, vault: Vault) -> None:
         """The edge: what fails is said here, and a later round tries again."""
