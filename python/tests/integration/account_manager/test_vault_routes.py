@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
@@ -10,12 +11,12 @@ from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
+from sqlalchemy.orm import Session as OrmSession
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
-from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.chain.client import ChainClient
@@ -33,6 +34,24 @@ ONE = 10**18
 @pytest.fixture
 def chain_settings(market_chain: ChainSettings) -> ChainSettings:
     return market_chain
+
+
+@pytest.fixture
+def holding() -> Iterator[set[OrmSession]]:
+    """The sessions that hold a connection now. What listens all the time does so without a session."""
+    held: set[OrmSession] = set()
+
+    def begun(session: OrmSession, *_: Any) -> None:
+        held.add(session)
+
+    def ended(session: OrmSession, *_: Any) -> None:
+        held.discard(session)
+
+    event.listen(OrmSession, "after_begin", begun)
+    event.listen(OrmSession, "after_transaction_end", ended)
+    yield held
+    event.remove(OrmSession, "after_begin", begun)
+    event.remove(OrmSession, "after_transaction_end", ended)
 
 
 async def send_all(owner: Deployer, transactions: list[dict[str, Any]]) -> None:
@@ -164,24 +183,45 @@ async def test_polls_of_a_vault_within_five_seconds_are_one_valuation(
         assert await session.scalar(select(func.count()).select_from(VaultValuation)) == 2
 
 
-@pytest.mark.parametrize("path", ["/portfolio", "/evm/vaults/{chain}/{vault}/portfolio", "/evm/vaults/{chain}/{vault}"])
+IN_A_MONTH = (datetime.now(UTC) + timedelta(days=30)).isoformat()
+TRANSACTIONS = "/evm/vaults/{chain}/{vault}/transactions"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/portfolio", None),
+        ("/evm/vaults/{chain}/{vault}/portfolio", None),
+        ("/evm/vaults/{chain}/{vault}", None),
+        ("/evm/vaults/estimate", {"chain_id": CHAIN_ID}),
+        ("/evm/vaults/create", {"chain_id": CHAIN_ID, "request_key": "first"}),
+        (TRANSACTIONS + "/deposit", {"token": ZERO_ADDRESS, "amount": "1"}),
+        (TRANSACTIONS + "/policy", {"operator": {"expires_at": IN_A_MONTH}}),
+        (TRANSACTIONS + "/operator", {"expires_at": IN_A_MONTH}),
+        (TRANSACTIONS + "/pause", {}),
+    ],
+)
 async def test_no_connection_waits_while_the_chain_is_asked(
-    alice: Session, vault: str, parts: Parts, monkeypatch: pytest.MonkeyPatch, path: str
+    alice: Session,
+    vault: str,
+    holding: set[OrmSession],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any] | None,
 ) -> None:
     """A chain that hangs must not take the database from the routes that do not need it."""
-    engine = parts.sessions.kw["bind"]
-    resting = engine.pool.checkedout()  # the outbox and the revoked sessions are listened for all the time
     held: list[int] = []
-    call = ChainClient.call
+    guard = ChainClient.guard
 
-    async def counted_call(client: ChainClient, *asked: Any, **named: Any) -> Any:
-        held.append(engine.pool.checkedout())
-        return await call(client, *asked, **named)
+    async def counted(client: ChainClient, request: Any) -> Any:
+        held.append(len(holding))
+        return await guard(client, request)
 
-    monkeypatch.setattr(ChainClient, "call", counted_call)
-    answer = await alice.get(path.format(chain=CHAIN_ID, vault=vault))
-    assert answer.status_code == 200, answer.text
-    assert set(held) == {resting}
+    monkeypatch.setattr(ChainClient, "guard", counted)
+    path = path.format(chain=CHAIN_ID, vault=vault)
+    answer = await (alice.get(path) if body is None else alice.post(path, body))
+    assert answer.is_success, answer.text
+    assert set(held) == {0}
 
 
 async def test_polls_at_once_share_one_valuation(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends
 
-from tradingflow.account_manager.dependencies import Reads, TheParts, Transaction
+from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import ChainId, EvmAddressField
 from tradingflow.account_manager.pagination import Cursor, Limit, Page
 from tradingflow.account_manager.performance import service as performance
@@ -40,10 +40,10 @@ router = APIRouter(prefix="/evm/vaults", tags=["vaults"], responses=error_respon
 
 @router.post("/create", status_code=202)
 async def create_vault(
-    body: CreateVaultRequest, user: CurrentUser, parts: TheParts, session: Transaction, background: BackgroundTasks
+    body: CreateVaultRequest, user: CurrentUser, parts: TheParts, background: BackgroundTasks
 ) -> AcceptedDeployment:
     """Ask for a vault. The answer names the task to poll and the address the vault will have (CREATE2)."""
-    accepted = await service.request_deployment(session, parts, user, body)
+    accepted = await service.request_deployment(parts, user, body)
     if accepted.is_new:
         background.add_task(parts.jobs.send_soon, DEPLOY_TASK, str(accepted.deployment.id))
     answer = DeploymentResponse.model_validate(accepted.deployment)
@@ -152,6 +152,7 @@ async def build_policy(chain_id: ChainId, body: PolicyRequest, build: Builder, s
     known_tokens: set[str] = set()
     if body.loss_cap:
         known_tokens = await repository.owners_tokens(session, chain_id, build.vault, build.owner)
+    await session.close()  # the connection shall not wait for the chain
     return TransactionsResponse(transactions=await build.policy(body, default, known_tokens))
 
 
@@ -161,6 +162,7 @@ async def build_operator(
 ) -> TransactionsResponse:
     """Let an operator trade inside the policy until a time."""
     default = await repository.operator_address(session, chain_id)
+    await session.close()  # the connection shall not wait for the chain
     return TransactionsResponse(transactions=await build.operator(body, default))
 
 

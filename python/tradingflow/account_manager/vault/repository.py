@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, literal_column, select, true, union
+from sqlalchemy import Select, func, literal_column, select, true, union
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,22 +33,21 @@ async def vaults_of_owner(session: AsyncSession, user_id: UUID, chain_id: int, o
     return list(await session.scalars(statement))
 
 
-async def add_deployment(session: AsyncSession, values: dict[str, Any]) -> bool:
-    """False when this user already has a deployment of this request key."""
-    statement = (
-        insert(VaultDeployment)
-        .values(**values)
-        .on_conflict_do_nothing(index_elements=["user_id", "request_key"])
-        .returning(VaultDeployment.id)
-    )
-    return await session.scalar(statement) is not None
+async def add_deployment(session: AsyncSession, values: dict[str, Any]) -> VaultDeployment:
+    """The new one, or the one this user already has of this request key."""
+    statement = insert(VaultDeployment).values(**values)
+    await session.execute(statement.on_conflict_do_nothing(index_elements=["user_id", "request_key"]))
+    chosen = _by_key(values["user_id"], values["request_key"])
+    return (await session.scalars(chosen)).one()
 
 
-async def deployment_by_key(session: AsyncSession, user_id: UUID, request_key: str) -> VaultDeployment:
-    statement = select(VaultDeployment).where(
-        VaultDeployment.user_id == user_id, VaultDeployment.request_key == request_key
-    )
-    return (await session.scalars(statement)).one()
+async def deployment_by_key(session: AsyncSession, user_id: UUID, request_key: str) -> VaultDeployment | None:
+    deployment: VaultDeployment | None = await session.scalar(_by_key(user_id, request_key))
+    return deployment
+
+
+def _by_key(user_id: UUID, request_key: str) -> Select[VaultDeployment]:
+    return select(VaultDeployment).where(VaultDeployment.user_id == user_id, VaultDeployment.request_key == request_key)
 
 
 async def deployment_of(session: AsyncSession, user_id: UUID, deployment_id: UUID) -> VaultDeployment | None:

@@ -51,16 +51,23 @@ class Acceptance:
     gas_estimate: int | None
 
 
-async def request_deployment(
-    session: AsyncSession, parts: Parts, principal: Principal, request: CreateVaultRequest
-) -> Acceptance:
-    """Queue a deployment. Raises Forbidden for an owner that is not the caller's wallet, Conflict for a reused key."""
+async def request_deployment(parts: Parts, principal: Principal, request: CreateVaultRequest) -> Acceptance:
+    """Queue a deployment. Raises Forbidden for an owner that is not the caller's wallet, Conflict for a reused key.
+
+    No connection of the database is held while the chain is asked.
+    """
     client = parts.chain(request.chain_id)
-    owner = await _own_wallet(session, principal, request.owner_address)
-    factory = _factory(client)
     key = request.request_key or uuid4().hex
+    async with parts.reads() as session:
+        owner = await _own_wallet(session, principal, request.owner_address)
+        known = await repository.deployment_by_key(session, principal.user_id, key)
+    factory = _factory(client)
+    if known is not None:
+        return Acceptance(_same(known, request.chain_id, owner), False, None)
+    await parts.limits.count(parts.limits.deploy, str(principal.user_id))
     salt = vault_salt(principal.user_id, key)
     predicted = await client.call("VaultFactory", factory, "predictVault", owner, to_bytes(salt))
+    gas = await _estimate_deployment(client, factory, owner, salt)
     values = {
         "id": uuid4(),
         "user_id": principal.user_id,
@@ -71,14 +78,17 @@ async def request_deployment(
         "predicted_address": str(predicted),
         "status": "queued",
     }
-    is_new = await repository.add_deployment(session, values)
-    if is_new:
-        await parts.limits.count(parts.limits.deploy, str(principal.user_id))
-    deployment = await repository.deployment_by_key(session, principal.user_id, key)
-    if (deployment.chain_id, deployment.owner_address) != (request.chain_id, owner):
+    async with parts.sessions.begin() as session:
+        deployment = await repository.add_deployment(session, values)
+        is_new = deployment.id == values["id"]
+    return Acceptance(_same(deployment, request.chain_id, owner), is_new, gas if is_new else None)
+
+
+def _same(deployment: VaultDeployment, chain_id: int, owner: str) -> VaultDeployment:
+    """Raises Conflict for a deployment that was asked for with other values."""
+    if (deployment.chain_id, deployment.owner_address) != (chain_id, owner):
         raise Conflict("request_key_used", "this request_key belongs to a deployment with another chain or owner")
-    gas = await _estimate_deployment(client, factory, owner, salt) if is_new else None
-    return Acceptance(deployment, is_new, gas)
+    return deployment
 
 
 async def estimate(
@@ -87,6 +97,7 @@ async def estimate(
     """Before anything is asked for. Raises Forbidden for an owner that is not the caller's wallet."""
     client = parts.chain(request.chain_id)
     owner = await _own_wallet(session, principal, request.owner_address)
+    await session.close()  # the connection shall not wait for the chain
     salt = vault_salt(principal.user_id, uuid4().hex)
     gas, fees = await asyncio.gather(_estimate_deployment(client, _factory(client), owner, salt), current_fees(client))
     return EstimateResponse(gas=gas, max_fee_per_gas=fees.max_fee, max_cost=gas * fees.max_fee)
@@ -137,6 +148,7 @@ async def builder(
     session: AsyncSession, parts: Parts, user_id: UUID, chain_id: int, address: str
 ) -> TransactionBuilder:
     vault = await own_vault(session, user_id, chain_id, address)
+    await session.close()  # the connection shall not wait for the chain
     return TransactionBuilder(parts.chain(chain_id), vault.address, vault.owner_address)
 
 
