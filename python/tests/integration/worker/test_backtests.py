@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,23 @@ async def test_amounts_beyond_64_bits_and_a_dataset_as_candles(client: Client) -
     found = await ended(client, (await client.ok("POST", "/backtests", body(data=data, **more)))["id"])
     assert found["status"] == "completed", found
     assert found["figures"]["initial_equity"] == 1e12
+
+
+async def test_of_a_dataset_no_more_than_its_candles_is_kept(
+    idle: None, client: Client, sessions: SessionFactory
+) -> None:
+    """A line of a CSV has a cell for each column of any row: other columns would make gigabytes of a quota."""
+    rows = [
+        {**dict(zip(("Time", "open", "high", "low", " Close"), row, strict=False)), f"other {number}": 1}
+        for number, row in enumerate(_rows(60))
+    ]
+    await client.ok("POST", "/datasets/candles/rows", {"rows": rows})
+    await client.ok("POST", "/backtests", body(data=[{"symbol": "ETHBTC", "dataset": "candles"}]))
+    async with sessions() as session:
+        content = (await session.scalars(select(BacktestFile.content))).one()
+    header, *lines = zlib.decompress(content).decode().splitlines()
+    assert set(header.split(",")) == {"time", "open", "high", "low", "close"}
+    assert len(lines) == 60
 
 
 def _rows(count: int) -> Iterator[list[Any]]:

@@ -85,6 +85,21 @@ async def test_only_the_newest_rows_are_kept_and_read(mine: OwnedDatasets) -> No
     assert [row["n"] for row in await mine.read("log", 2)] == [3, 3.5]
 
 
+async def test_more_than_a_node_could_put_out_is_refused_before_it_is_read(
+    client: Client, worker: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows take many times their bytes in memory, and a node may ask for 10,000 of 64,000 bytes."""
+    monkeypatch.setattr(store, "MAX_BYTES_READ", 1_000)
+    rows = [{"text": "x" * 400} for _ in range(3)]
+    await client.ok("POST", "/datasets/log/rows", {"rows": rows})
+    await client.execute("fits", [node("in", "dataset_input_node", {"name": "log", "limit": 2})], [])
+    assert len(tasks_by_node(await client.cycle_end("fits"))["in"]["outputs"]["data"]) == 2
+    await client.execute("large", [node("in", "dataset_input_node", {"name": "log", "limit": 3})], [])
+    failed = tasks_by_node(await client.cycle_end("large"))["in"]
+    assert (failed["status"], failed["error"]["error"]) == ("failed", "rows_too_large")
+    assert "at most 1000 are read at a time; ask for fewer rows" in failed["error"]["detail"]
+
+
 async def test_writing_over_leaves_what_was_there_when_it_is_refused(
     mine: OwnedDatasets, monkeypatch: pytest.MonkeyPatch
 ) -> None:

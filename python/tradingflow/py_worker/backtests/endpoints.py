@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.models import BacktestJob
+from tradingflow.py_worker.backtest.candle_files import TIME_NAMES
+from tradingflow.py_worker.backtest.candles import NAMES
 from tradingflow.py_worker.backtest.requests import EACH_CANDLE
 from tradingflow.py_worker.backtests import store
 from tradingflow.py_worker.backtests.exchange_history import COLUMNS, ExchangeHistory, Wanted
@@ -28,12 +31,13 @@ from tradingflow.py_worker.flows import store as flows
 from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page
 from tradingflow.py_worker.kit.context import HttpClient
-from tradingflow.py_worker.kit.rows import MAX_ROWS_STORED, write_file
+from tradingflow.py_worker.kit.rows import Row, write_pieces
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/backtests", tags=["backtests"], responses=error_responses(401, 404, 422))
+CANDLE_TITLES = frozenset({*TIME_NAMES, *NAMES})
 MEDIA_TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/html"}
 RESULT = {200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/csv": {}, "text/html": {}}}}
 
@@ -129,9 +133,20 @@ async def _text(session: AsyncSession, owner: UUID, series: SeriesRequest) -> st
             raise InvalidInput("invalid_candles", f"the data of {series.symbol} holds other than ASCII text")
         return text
     dataset = await datasets.get(session, owner, series.dataset)
-    rows = await datasets.newest_rows(session, dataset, None, MAX_ROWS_STORED)
-    found = [row.value for row in reversed(rows)]
-    return (await asyncio.to_thread(write_file, found, "csv")).decode()
+    return await asyncio.to_thread(_candle_table, await datasets.row_texts(session, dataset))
+
+
+def _candle_table(texts: Sequence[str]) -> str:
+    """As CSV, made a row at a time, of no other columns than candles have: rows may name a million others."""
+    return b"".join(write_pieces(lambda: map(_candle_row, texts), "csv")).decode()
+
+
+def _candle_row(text: str) -> Row:
+    row: Row = {}
+    for name, value in json.loads(text).items():
+        if (title := name.strip().lower()) in CANDLE_TITLES:
+            row.setdefault(title, value)
+    return row
 
 
 def _http(parts: TheParts) -> HttpClient:

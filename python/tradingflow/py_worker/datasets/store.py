@@ -21,6 +21,8 @@ from tradingflow.py_worker.kit.rows import MAX_ROWS_STORED, Row, check_rows
 MAX_DATASETS = 100
 MAX_BYTES_OF_USER = 50_000_000
 MAX_ROW_BYTES = 64_000
+# A node may put out 1 MB as JSON. Rows are counted with what is not ASCII escaped: up to three times as much.
+MAX_BYTES_READ = 3_000_000
 # No message and no rerun comes back later than this; after it a write key may be forgotten.
 KEYS_KEPT = timedelta(days=30)
 
@@ -53,12 +55,16 @@ class OwnedDatasets:
     owner: UUID
 
     async def read(self, name: str, limit: int) -> list[Row]:
-        """The newest `limit` rows, oldest first. Raises Refused("dataset_unknown", …)."""
+        """The newest `limit` rows, oldest first. Raises Refused("dataset_unknown", …), or ("rows_too_large", …) for
+        more than a node could put out."""
         async with self.store.sessions() as session:
             found = await find(session, self.owner, name)
             if found is None:
                 raise Refused("dataset_unknown", await _known(session, self.owner, name))
-            return [row.value for row in reversed(await newest_rows(session, found, None, limit))]
+            await _require_readable(session, found, limit)
+            chosen = select(DatasetRow.value).where(DatasetRow.dataset_id == found.id)
+            newest = await session.scalars(chosen.order_by(DatasetRow.position.desc()).limit(limit))
+            return list(reversed(newest.all()))
 
     async def write(
         self, name: str, rows: Sequence[Row], *, append: bool, write_key: str, keep_rows: int | None = None
@@ -67,6 +73,19 @@ class OwnedDatasets:
         async with self.store.sessions.begin() as session:
             how = Write(append, write_key, keep_rows)
             return await write_rows(session, self.owner, name, list(rows), how, self.store.clock.now())
+
+
+async def _require_readable(session: AsyncSession, dataset: Dataset, limit: int) -> None:
+    """Before any row is read: in memory, rows take many times their bytes."""
+    sizes = select(DatasetRow.bytes).where(DatasetRow.dataset_id == dataset.id)
+    newest = sizes.order_by(DatasetRow.position.desc()).limit(limit).subquery()
+    held = await session.scalar(select(func.sum(newest.c.bytes))) or 0
+    if held > MAX_BYTES_READ:
+        raise Refused(
+            "rows_too_large",
+            f"the newest {limit} rows of {dataset.name!r} hold {held} bytes, at most {MAX_BYTES_READ} are read at a "
+            "time; ask for fewer rows",
+        )
 
 
 async def _known(session: AsyncSession, owner: UUID, name: str) -> str:

@@ -142,7 +142,8 @@ class Datasets(Protocol):
     """The flow owner's own tables. A backtest reads a snapshot and writes beside it."""
 
     async def read(self, name: str, limit: int) -> list[dict[str, Json]]:
-        """The newest `limit` rows, oldest first. Raises Refused("dataset_unknown", …) for a table that is not there."""
+        """The newest `limit` rows, oldest first. Raises Refused("dataset_unknown", …) for a table that is not there,
+        Refused("rows_too_large", …) for rows of several megabytes."""
         ...
 
     async def write(
