@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,16 +10,17 @@ from uuid import uuid4
 import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session, SignIn, login, request_nonce, sign, wallet
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.user import service
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import InvariantBroken
 from tradingflow.core.sealing import Sealed
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import ApiKey, Credential, Flow, User, Vault
+from tradingflow.db.models import ApiKey, Credential, Flow, FlowVersion, User, Vault
 
 
 async def link(session: Session, account: LocalAccount) -> httpx.Response:
@@ -227,3 +229,33 @@ async def test_the_export_holds_all_that_is_kept_and_no_secret(alice: Session, m
     assert exported["contracts"] == []
     assert key["key"] not in answer.text
     assert hook["secret"] not in answer.text
+
+
+async def test_the_export_reads_one_graph_at_a_time(
+    alice: Session, mallory: Session, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All versions of all flows together would end the service. One deleted meanwhile is left out."""
+    async with sessions.begin() as session:
+        for owner, name in ((alice, "f"), (alice, "gone"), (mallory, "other")):
+            flow = Flow(id=uuid4(), user_id=owner.user_id, flow_id=name, status="stopped", mode="paper")
+            flow.current_version = 2
+            session.add(flow)
+            await session.flush()
+            session.add_all(FlowVersion(flow_pk=flow.id, version=n, graph={"nodes": [name, n]}) for n in (1, 2))
+    pieces: list[bytes] = []
+    with_flows = service.with_flows
+
+    async def told(*asked: Any) -> AsyncIterator[bytes]:
+        async for piece in with_flows(*asked):
+            if not pieces:
+                async with sessions.begin() as session:
+                    await session.execute(delete(Flow).where(Flow.flow_id == "gone"))
+            pieces.append(piece)
+            yield piece
+
+    monkeypatch.setattr(service, "with_flows", told)
+    exported = (await alice.get("/users/me/export")).json()
+    assert exported["account"]["wallet"] == alice.account.address
+    shared = {"flow_id": "f", "status": "stopped", "mode": "paper"}
+    assert exported["flows"] == [{**shared, "version": n, "flow_json": {"nodes": ["f", n]}} for n in (1, 2)]
+    assert [piece.count(b"flow_json") for piece in pieces] == [0, 1, 1, 0]

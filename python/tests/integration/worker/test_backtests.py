@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select, update
+from sqlalchemy import func, inspect, select, update
 
 from tests.integration.worker.conftest import Client, until
 from tests.unit.backtest.flows import cross_flow, edge, generated, node
@@ -217,6 +217,15 @@ async def test_a_user_has_few_open_at_a_time_and_pages_through_them(idle: None, 
     assert (await client.get(f"/backtests/{identity}/result")).json()["error"] == "backtest_not_completed"
     assert (await client.ok("POST", f"/backtests/{identity}/cancel"))["status"] == "cancelled"
     assert (await client.post("/backtests", body())).status_code == 202
+
+
+async def test_a_list_is_read_without_the_flows_of_its_backtests(sessions: SessionFactory, queued: UUID) -> None:
+    """A hundred of them may hold a hundred megabytes, and the list shows none."""
+    async with sessions() as session:
+        owner = (await only_job(sessions)).user_id
+        (job,) = await store.list_jobs(session, owner, None, 10)
+        assert "request" in inspect(job).unloaded
+        assert (await store.get(session, owner, job.id)).status == "queued"
 
 
 async def test_two_requests_at_once_do_not_pass_the_quota(

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.worker.conftest import Client, tasks_by_node, until
 from tests.integration.worker.nodes import Sleep, edge, node
+from tradingflow.py_worker.flows import store
 
 GRAPH = {"nodes": [node("a", "emit"), node("b", "add")], "edges": [edge("a", "b")]}
 
@@ -87,6 +88,28 @@ async def test_another_graph_is_another_version_and_the_same_one_is_not(client: 
     assert (await client.execute("v", [node("a", "emit", {"value": 1})], []))["version"] == 1
     assert (await client.execute("v", [node("a", "emit", {"value": 2})], []))["version"] == 2
     await until(lambda: _has_version(client, "v", 2))
+
+
+async def test_a_page_of_versions_ends_where_their_graphs_grow_too_large(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five hundred graphs of a megabyte would end the worker."""
+    for value in "abc":
+        body = request(flow_id="v", flow_json={"nodes": [node("a", "emit", {"value": value * 600})], "edges": []})
+        await client.ok("PUT", "/flows/v", body)
+    monkeypatch.setattr(store, "MAX_PAGE_CHARS", 1_000)
+    found: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = (await client.get("/flows/v/versions", limit=500, **cursor)).json()
+        assert len(page["items"]) == 1
+        found += [(v["version"], v["flow_json"]["nodes"][0]["config"]["value"][0]) for v in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert found == [(3, "c"), (2, "b"), (1, "a")]
+    monkeypatch.setattr(store, "MAX_PAGE_CHARS", 1_900)
+    assert [v["version"] for v in (await client.ok("GET", "/flows/v/versions"))["items"]] == [3, 2]
 
 
 async def _has_version(client: Client, flow_id: str, version: int) -> bool:

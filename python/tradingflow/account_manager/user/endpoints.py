@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
 
 from tradingflow.account_manager.auth.schemas import NonceResponse
 from tradingflow.account_manager.dependencies import AccountHolder, Reads, TheParts, Transaction
@@ -32,6 +33,7 @@ router = APIRouter(prefix="/users/me", tags=["account"], responses=error_respons
 hot_router = APIRouter(
     route_class=HotRoute, prefix="/users/me", tags=["account"], responses=error_responses(401, 403, 429)
 )
+_EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
 _CONFLICT = error_responses(409)
 _NOT_FOUND = error_responses(404)
 
@@ -55,10 +57,12 @@ async def read_plan(user: CurrentUser, session: Reads) -> PlanResponse:
     return PlanResponse.model_validate(await plan_of(session, user.user_id))
 
 
-@router.get("/export")
-async def export_me(user: AccountHolder, parts: TheParts, session: Transaction) -> dict[str, Any]:
+@router.get("/export", response_class=StreamingResponse, responses=_EXPORT)
+async def export_me(user: AccountHolder, parts: TheParts, session: Transaction) -> StreamingResponse:
     """A copy of everything kept for the account; secrets are left out."""
-    return await service.export_account(session, parts.hot, user)
+    exported = await service.export_account(session, parts.hot, user)
+    flows = await repository.versions_of_flows(session, user.user_id)
+    return StreamingResponse(service.with_flows(parts, exported, flows), media_type="application/json")
 
 
 @router.get("/wallets")

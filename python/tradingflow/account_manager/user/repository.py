@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import Row, bindparam, delete, func, select
+from sqlalchemy import Text, bindparam, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -132,14 +131,24 @@ async def delete_user(session: AsyncSession, user_id: UUID) -> None:
     await session.execute(delete(User).where(User.id == user_id))
 
 
-async def flows_with_versions(session: AsyncSession, user_id: UUID) -> Sequence[Row[Flow, FlowVersion]]:
+async def versions_of_flows(session: AsyncSession, user_id: UUID) -> list[tuple[Flow, int]]:
+    """The flows with the numbers of their versions, oldest first."""
     statement = (
-        select(Flow, FlowVersion)
+        select(Flow, FlowVersion.version)
         .join(FlowVersion, FlowVersion.flow_pk == Flow.id)
         .where(Flow.user_id == user_id)
         .order_by(Flow.created_at, FlowVersion.version)
     )
-    return (await session.execute(statement)).all()
+    return [(flow, version) for flow, version in await session.execute(statement)]
+
+
+async def graph_text(session: AsyncSession, flow_pk: UUID, version: int) -> str | None:
+    """The graph as JSON; None when the flow was deleted."""
+    chosen = select(cast(FlowVersion.graph, Text))
+    text: str | None = await session.scalar(
+        chosen.where(FlowVersion.flow_pk == flow_pk, FlowVersion.version == version)
+    )
+    return text
 
 
 async def trades(session: AsyncSession, user_id: UUID, limit: int) -> list[Trade]:

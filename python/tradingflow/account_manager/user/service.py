@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.account_manager.json_text import address_text
+from tradingflow.account_manager.json_text import address_text, encode
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.account_manager.user import repository
@@ -16,7 +17,7 @@ from tradingflow.account_manager.user.schemas import CredentialRequest
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
-from tradingflow.db.models import ApiKey, AuthSession, Base, Credential, NotificationChannel, UserContract
+from tradingflow.db.models import ApiKey, AuthSession, Base, Credential, Flow, NotificationChannel, UserContract
 from tradingflow.db.reads import ReadPool
 
 MAX_EXPORTED_TRADES = 100_000
@@ -81,7 +82,7 @@ async def delete_account(session: AsyncSession, parts: Parts, principal: Princip
 
 
 async def export_account(session: AsyncSession, reads: ReadPool, principal: Principal) -> dict[str, Any]:
-    """Everything kept about the account, secrets left out. Amounts are base units as strings."""
+    """Everything kept about the account but its flows, secrets left out. Amounts are base units as strings."""
     user_id = principal.user_id
     account = await read_account(reads, principal)
     preferences = await read_preferences(session, user_id)
@@ -95,16 +96,6 @@ async def export_account(session: AsyncSession, reads: ReadPool, principal: Prin
         "vaults": [
             {"chain_id": v.chain_id, "address": v.address, "owner_address": v.owner_address, "created_at": v.created_at}
             for v in await vaults.vaults_of(session, user_id)
-        ],
-        "flows": [
-            {
-                "flow_id": flow.flow_id,
-                "status": flow.status,
-                "mode": flow.mode,
-                "version": v.version,
-                "flow_json": v.graph,
-            }
-            for flow, v in await repository.flows_with_versions(session, user_id)
         ],
         "trades": [
             {
@@ -122,6 +113,20 @@ async def export_account(session: AsyncSession, reads: ReadPool, principal: Prin
             for t in await repository.trades(session, user_id, MAX_EXPORTED_TRADES)
         ],
     }
+
+
+async def with_flows(parts: Parts, exported: dict[str, Any], flows: Sequence[tuple[Flow, int]]) -> AsyncIterator[bytes]:
+    """The export as JSON. One graph at a time is read, when the client takes it: all together may be gigabytes."""
+    yield encode(exported)[:-1] + b',"flows":['
+    separator = b""
+    for flow, version in flows:
+        async with parts.reads() as session:
+            graph = await repository.graph_text(session, flow.id, version)
+        if graph is not None:
+            about = {"flow_id": flow.flow_id, "status": flow.status, "mode": flow.mode, "version": version}
+            yield b"".join((separator, encode(about)[:-1], b',"flow_json":', graph.encode(), b"}"))
+            separator = b","
+    yield b"]}"
 
 
 async def _kept_about(session: AsyncSession, user_id: UUID) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import CursorResult, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, defer
 
 from tradingflow.core.errors import Conflict, NotFound, Refused, TooManyRequests
 from tradingflow.db.models import BacktestFile, BacktestJob, User
@@ -96,8 +96,8 @@ async def get(session: AsyncSession, owner: UUID, identity: UUID, *, lock: bool 
 
 
 async def list_jobs(session: AsyncSession, owner: UUID, before: int | None, limit: int) -> Sequence[BacktestJob]:
-    """Newest first."""
-    chosen = select(BacktestJob).where(BacktestJob.user_id == owner)
+    """Newest first, without their requests, each of which holds a whole flow."""
+    chosen = select(BacktestJob).where(BacktestJob.user_id == owner).options(defer(BacktestJob.request, raiseload=True))
     if before is not None:
         chosen = chosen.where(BacktestJob.number < before)
     return (await session.scalars(chosen.order_by(BacktestJob.number.desc()).limit(limit))).all()

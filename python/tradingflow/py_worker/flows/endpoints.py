@@ -123,10 +123,11 @@ async def delete_flow(flow: OwnFlow, service: Service) -> None:
 async def list_versions(
     flow: OwnFlow, session: Transaction, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[VersionView]:
-    """Every graph the flow ever had, newest first."""
-    rows = await store.list_versions(session, flow, decode_cursor(cursor, int), limit + 1)
-    page = [VersionView(version=row.version, created_at=row.created_at, flow_json=row.graph) for row in rows[:limit]]
-    return Page(items=page, next_cursor=encode_cursor(page[-1].version) if len(rows) > limit else None)
+    """Every graph the flow ever had, newest first. Large graphs make a page shorter than `limit`; `next_cursor` says
+    whether there are more."""
+    rows, more = await store.list_versions(session, flow, decode_cursor(cursor, int), limit)
+    page = [VersionView(version=row.version, created_at=row.created_at, flow_json=row.graph) for row in rows]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].version) if more else None)
 
 
 @router.get("/{flow_id}/comprehensive-status")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Text, cast, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import NotFound
@@ -21,6 +24,10 @@ from tradingflow.db.models import (
     ShadowDivergence,
     Trade,
 )
+
+# Of graphs as JSON text; objects take many times as much.
+MAX_PAGE_CHARS = 2_000_000
+VERSIONS_AT_A_TIME = 5
 
 
 async def find_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: bool = False) -> Flow | None:
@@ -154,11 +161,34 @@ async def get_log(session: AsyncSession, user_id: UUID, log_id: int) -> tuple[Fl
     return found[0], found[1]
 
 
-async def list_versions(session: AsyncSession, flow: Flow, before: int | None, limit: int) -> Sequence[FlowVersion]:
-    statement = select(FlowVersion).where(FlowVersion.flow_pk == flow.id)
+@dataclass(frozen=True)
+class StoredVersion:
+    version: int
+    created_at: datetime
+    graph: dict[str, Any]
+
+
+async def list_versions(
+    session: AsyncSession, flow: Flow, before: int | None, limit: int
+) -> tuple[list[StoredVersion], bool]:
+    """At least one, while there is one, and no more than MAX_PAGE_CHARS of graphs; and whether there are more."""
+    columns = (FlowVersion.version, FlowVersion.created_at, cast(FlowVersion.graph, Text))
+    statement = select(*columns).where(FlowVersion.flow_pk == flow.id)
     if before is not None:
         statement = statement.where(FlowVersion.version < before)
-    return (await session.scalars(statement.order_by(FlowVersion.version.desc()).limit(limit))).all()
+    statement = statement.order_by(FlowVersion.version.desc()).limit(limit + 1)
+    found = await session.stream(statement, execution_options={"yield_per": VERSIONS_AT_A_TIME})
+    page: list[StoredVersion] = []
+    chars = 0
+    try:
+        async for version, created_at, text in found:
+            chars += len(text)
+            if page and (len(page) == limit or chars > MAX_PAGE_CHARS):
+                return page, True
+            page.append(StoredVersion(version, created_at, json.loads(text)))
+    finally:
+        await found.close()
+    return page, False
 
 
 async def has_trades(session: AsyncSession, flow: Flow) -> bool:
