@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,6 +21,7 @@ from tradingflow.outbound.addresses import Address, Network, is_public, looks_nu
 
 MAX_REDIRECTS = 5
 MAX_AT_ONCE = 200
+MAX_RESOLVED_AT_ONCE = 100
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What may follow a redirect to somebody else; any other header might be a credential.
 HARMLESS_HEADERS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
@@ -63,18 +66,33 @@ def check_url(url: str) -> None:
         raise InvalidInput("invalid_url", f"{host} is neither a name nor an address in its usual form")
 
 
-async def system_resolve(host: str, port: int) -> Sequence[str]:
-    """All addresses of a host, as the system's resolver knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
+class SystemResolver:
+    """The system's resolver, in threads of its own.
+
+    Users name the hosts. In the event loop's threads, names nobody answers for would keep all else that is named
+    waiting, the database among it.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MAX_RESOLVED_AT_ONCE, thread_name_prefix="resolve")
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        """All of them."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(entry[4][0]) for entry in found]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class GuardedHttp:
     """Talks to public addresses only, plus `allowed` networks an operator names. Close it when done."""
 
-    def __init__(self, *, allowed: Sequence[Network] = (), resolve: Resolve = system_resolve) -> None:
+    def __init__(self, *, allowed: Sequence[Network] = (), resolve: Resolve | None = None) -> None:
         self._allowed = tuple(allowed)
-        self._resolve = resolve
+        self._resolver = SystemResolver()
+        self._resolve = resolve or self._resolver.addresses
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
         # No connection is kept: a kept one to an address would be shared by all hosts that have it, with the
         # certificate of the first. No environment: a proxy would resolve names again, unchecked. No time-out of its
@@ -88,6 +106,7 @@ class GuardedHttp:
         )
 
     async def close(self) -> None:
+        self._resolver.close()
         await self._client.aclose()
 
     async def request(

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from functools import partialmethod
 from ipaddress import ip_network
+from typing import Any
 
 import httpx
 import pytest
@@ -86,6 +88,34 @@ async def test_a_name_is_resolved_once_so_a_second_answer_changes_nothing(server
     assert response.status == 200
     assert server.asked[0].headers["host"] == f"rebind.example:{server.port}"
     assert next(answers) == ["10.0.0.1"]
+
+
+async def test_names_nobody_answers_for_do_not_keep_other_names_waiting(
+    http: GuardedHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connections to PostgreSQL, RabbitMQ and the chains are by name too."""
+    loop, begun, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    getaddrinfo = socket.getaddrinfo
+
+    def silent(host: Any, *asked: Any, **named: Any) -> Any:
+        if str(host).endswith("silent.example"):
+            loop.call_soon_threadsafe(begun.set)
+            over.wait()
+            raise OSError
+        return getaddrinfo(host, *asked, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    # More than the event loop has threads of its own.
+    hosts = [f"http://{n}.silent.example/" for n in range(50)]
+    asking = [asyncio.create_task(http.request("GET", url, timeout_s=60)) for url in hosts]
+    try:
+        await begun.wait()
+        async with asyncio.timeout(20):
+            assert await loop.getaddrinfo("127.0.0.1", 5432)
+    finally:
+        over.set()
+        failed = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(failure) for failure in failed} == {DependencyUnavailable}
 
 
 async def test_a_name_that_turns_inside_between_two_requests_is_refused_at_the_second(server: LocalServer) -> None:
