@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import httpx
 
@@ -21,6 +23,7 @@ from tradingflow.outbound.addresses import Address, Network, is_public, looks_nu
 
 MAX_REDIRECTS = 5
 MAX_AT_ONCE = 200
+MAX_OF_OWNER = 20
 MAX_RESOLVED_AT_ONCE = 100
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # What may follow a redirect to somebody else; any other header might be a credential.
@@ -94,6 +97,7 @@ class GuardedHttp:
         self._resolver = SystemResolver()
         self._resolve = resolve or self._resolver.addresses
         self._turns = asyncio.Semaphore(MAX_AT_ONCE)
+        self._shares: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
         # No connection is kept: a kept one to an address would be shared by all hosts that have it, with the
         # certificate of the first. No environment: a proxy would resolve names again, unchecked. No time-out of its
         # own: `request` bounds the whole of a call.
@@ -109,6 +113,13 @@ class GuardedHttp:
         self._resolver.close()
         await self._client.aclose()
 
+    def for_owner(self, owner: UUID) -> OwnedHttp:
+        return OwnedHttp(self, owner)
+
+    def share(self, owner: UUID) -> asyncio.Semaphore:
+        """An owner's turns. One of them is held for each request of theirs, also while that waits for its turn."""
+        return self._shares.setdefault(owner, asyncio.Semaphore(MAX_OF_OWNER))
+
     async def request(
         self,
         method: str,
@@ -121,11 +132,12 @@ class GuardedHttp:
         follow_redirects: bool = True,
     ) -> HttpResponse:
         """Raises InvalidInput for a URL that is none, Refused("address_forbidden") for one that leads inside,
-        DependencyUnavailable when the server does not answer in `timeout_s` or sends more than `max_body_bytes`."""
+        DependencyUnavailable when the server does not answer in `timeout_s` or sends more than `max_body_bytes`. That
+        time begins with the request's turn: a wait behind others is not the server's fault."""
         sent = _Sent(method.upper(), _clean(headers or {}), content, max_body_bytes)
         host = _host_of(url)
         try:
-            async with asyncio.timeout(timeout_s), self._turns:
+            async with self._turns, asyncio.timeout(timeout_s):
                 return await self._follow(sent, url, follow_redirects)
         except TimeoutError as error:
             raise DependencyUnavailable("http_timeout", f"{host} did not answer within {timeout_s:g} s") from error
@@ -182,6 +194,19 @@ class GuardedHttp:
         finally:
             await response.aclose()
         return HttpResponse(response.status_code, dict(response.headers), body, str(target.url))
+
+
+@dataclass(frozen=True)
+class OwnedHttp:
+    """The client as one owner has it: whose server never answers has a share of the turns, and not all of them."""
+
+    http: GuardedHttp
+    owner: UUID
+
+    async def request(self, method: str, url: str, **how: Any) -> HttpResponse:
+        """As `GuardedHttp.request`."""
+        async with self.http.share(self.owner):
+            return await self.http.request(method, url, **how)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partialmethod
 from ipaddress import ip_network
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -244,6 +245,55 @@ async def test_a_server_that_does_not_answer_is_given_up(local: GuardedHttp, ser
     with pytest.raises(DependencyUnavailable, match="http_timeout"):
         await local.request("GET", server.url("/path?token=secret"), timeout_s=0.2)
     waiting.set()
+
+
+async def test_an_owner_whose_servers_never_answer_leaves_turns_to_others(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingflow.outbound.client.MAX_AT_ONCE", 4)
+    monkeypatch.setattr("tradingflow.outbound.client.MAX_OF_OWNER", 2)
+    stuck, over = asyncio.Event(), asyncio.Event()
+
+    async def tarpit(request: web.Request) -> web.Response:
+        if request.path == "/tarpit":
+            stuck.set()
+            await over.wait()
+        return web.Response(text="ok")
+
+    server.answer = tarpit
+    client = GuardedHttp(allowed=[LOOPBACK])
+    one, other = client.for_owner(uuid4()), uuid4()
+    asking = [asyncio.create_task(one.request("GET", server.url("/tarpit"), timeout_s=60)) for _ in range(10)]
+    await stuck.wait()
+    async with asyncio.timeout(20):
+        assert (await client.for_owner(other).request("GET", server.url("/"))).status == 200
+    over.set()
+    assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+    await client.close()
+
+
+async def test_the_bound_begins_with_the_requests_turn(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradingflow.outbound.client.MAX_AT_ONCE", 1)
+    stuck, over = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        stuck.set()
+        await over.wait()
+        return web.Response(text="ok")
+
+    server.answer = slow
+    client = GuardedHttp(allowed=[LOOPBACK])
+    first = asyncio.create_task(client.request("GET", server.url(), timeout_s=60))
+    await stuck.wait()
+    waiting = asyncio.create_task(client.request("GET", server.url(), timeout_s=0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    over.set()
+    assert (await first).status == 200
+    with pytest.raises(DependencyUnavailable, match="http_timeout"):
+        await waiting
+    await client.close()
 
 
 async def test_the_callers_bound_is_the_only_one(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,9 @@ class Called:
     def __init__(self) -> None:
         self.calls = 0
 
+    def for_owner(self, _: UUID) -> HttpClient:
+        return cast("HttpClient", self)
+
     async def request(self, *_: Any, **__: Any) -> str:
         self.calls += 1
         return "answer"
@@ -51,7 +54,7 @@ async def test_an_effect_waits_until_the_inputs_it_rests_on_are_committed() -> N
     live, way_out = live_cycle(), Called()
     live.state.start()
     live.state.finish(0, Outcome("completed", {"out": 1}))
-    around = Surroundings(SystemClock(), cast("MarketData", None), http=cast("HttpClient", way_out))
+    around = Surroundings(SystemClock(), cast("MarketData", None), http=way_out)
     recorder = RunRecorder(CollectedLog(SystemClock(), "node"), BufferedState(stored))
     context = RunContext(around, live, 1, [], recorder)
     effect = asyncio.ensure_future(context.http.request("GET", "https://example.org"))

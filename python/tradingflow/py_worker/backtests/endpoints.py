@@ -52,7 +52,10 @@ async def start_backtest(asked: Annotated[BacktestRequest, Body()], user: Curren
         own = {series: await _text(session, user.user_id, series) for series in asked.data if not series.is_fetched}
     fetches = any(series.is_fetched for series in asked.data)
     with parts.downloads.place(user.user_id) if fetches else nullcontext():
-        files = [own[series] if series in own else await _fetched(parts, asked, series) for series in asked.data]
+        files = [
+            own[series] if series in own else await _fetched(parts, user.user_id, asked, series)
+            for series in asked.data
+        ]
     plan = await asyncio.to_thread(make_plan, request, files)
     submission = Submission(asked.flow_id, version, request, files, plan.cycles)
     async with parts.sessions.begin() as session:
@@ -149,13 +152,13 @@ def _candle_row(text: str) -> Row:
     return row
 
 
-def _http(parts: TheParts) -> HttpClient:
+def _http(parts: Parts, owner: UUID) -> HttpClient:
     if parts.around.http is None:
         raise DependencyUnavailable("http_unavailable", "this worker sends no requests")
-    return parts.around.http
+    return parts.around.http.for_owner(owner)
 
 
-async def _fetched(parts: Parts, asked: BacktestRequest, series: SeriesRequest) -> str:
+async def _fetched(parts: Parts, owner: UUID, asked: BacktestRequest, series: SeriesRequest) -> str:
     """Candles of an exchange as CSV, or the history of a pool as JSON."""
     start, end = series.since or asked.start, asked.end
     if start is None or end is None or series.interval is None:
@@ -165,7 +168,7 @@ async def _fetched(parts: Parts, asked: BacktestRequest, series: SeriesRequest) 
     first, last = (round(moment.timestamp() * 1000) for moment in (start, end))
     wanted = Wanted(series.exchange or "", series.symbol, series.interval, first, last, series.base_url)
     # No connection of the database is held while the exchange is asked.
-    rows = await ExchangeHistory(parts.sessions, parts.clock, _http(parts)).rows(wanted)
+    rows = await ExchangeHistory(parts.sessions, parts.clock, _http(parts, owner)).rows(wanted)
     return await asyncio.to_thread(_as_csv, rows)
 
 

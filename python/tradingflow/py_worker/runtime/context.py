@@ -78,7 +78,7 @@ class Surroundings:
     markets: MarketData
     trading: Trading | None = None
     paper: PaperTrading | None = None
-    http: HttpClient | None = None
+    http: Owned[HttpClient] | None = None
     secrets: Owned[Secrets] | None = None
     code: Owned[CodeRunner] | None = None
     datasets: Owned[Datasets] | None = None
@@ -233,7 +233,8 @@ class RunContext:
 
     @property
     def http(self) -> HttpClient:
-        return cast("HttpClient", self._gated(self._around.http, "HTTP"))
+        outside = self._around.http
+        return cast("HttpClient", self._gated(outside and outside.for_owner(self._live.user_id), "HTTP"))
 
     @property
     def secrets(self) -> Secrets:
