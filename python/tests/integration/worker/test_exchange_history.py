@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 from fastapi import FastAPI
+from sqlalchemy import func, select
 
 from tests.integration.local_server import LocalServer, server
 from tests.integration.worker.conftest import Client, StartWorker
@@ -21,7 +22,9 @@ from tests.unit.backtest.flows import cross_flow
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput, TooManyRequests
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.models import ExchangeCandle, ExchangeCandleSpan
 from tradingflow.outbound.client import GuardedHttp
+from tradingflow.outbound.exchanges import open_exchange
 from tradingflow.py_worker.backtests.exchange_history import (
     MAX_DOWNLOADS,
     PAGE,
@@ -63,9 +66,15 @@ async def history(sessions: SessionFactory) -> AsyncIterator[ExchangeHistory]:
 
 
 @pytest.fixture
-def wanted(server: LocalServer) -> Wanted:
+def wanted(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Wanted:
+    """Of the exchange's own address, which `server` plays."""
+
+    def opened(name: str, http: Any, accept: Any, base_url: str | None) -> Any:
+        return open_exchange(name, http, accept, base_url or server.url(""))
+
     server.answer = binance()
-    return Wanted("binance", "ETHUSDT", "1m", START, START + 700 * MINUTE, server.url(""))
+    monkeypatch.setattr("tradingflow.py_worker.kit.exchanges.open_exchange", opened)
+    return Wanted("binance", "ETHUSDT", "1m", START, START + 700 * MINUTE)
 
 
 def opens(rows: list[list[float]]) -> list[int]:
@@ -101,13 +110,20 @@ async def test_the_candle_still_forming_is_not_kept(history: ExchangeHistory, wa
     assert opens(await history.rows(late)) == list(range(990, 1_000))
 
 
-async def test_what_another_server_said_is_not_the_exchanges_word(
-    history: ExchangeHistory, wanted: Wanted, server: LocalServer
+async def test_what_another_server_said_is_used_and_neither_kept_nor_taken_for_the_exchanges_word(
+    history: ExchangeHistory, wanted: Wanted, server: LocalServer, sessions: SessionFactory
 ) -> None:
-    await history.rows(wanted)
+    """Each user may name as many other servers as they like: the rows of all would be there for ever."""
+    other = replace(wanted, base_url=server.url("/"))
+    assert opens(await history.rows(other)) == list(range(700))
     asked = len(server.asked)
-    await history.rows(replace(wanted, base_url=server.url("/")))
+    assert opens(await history.rows(other)) == list(range(700))
     assert len(server.asked) == 2 * asked
+    async with sessions() as session:
+        for table in (ExchangeCandle, ExchangeCandleSpan):
+            assert await session.scalar(select(func.count()).select_from(table)) == 0
+    await history.rows(wanted)
+    assert len(server.asked) == 3 * asked
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ Double: DOUBLE_PRECISION[float] = DOUBLE_PRECISION()
 class _OfSeries:
     """The key of a series.
 
-    `base_url` is empty for the exchange's own address: what another server said is never taken for the exchange's word.
+    `base_url` is empty for the exchange's own address. What another server said is not kept; rows that name one are of
+    an earlier release, and no longer read.
     """
 
     exchange: Mapped[str] = mapped_column(primary_key=True)

@@ -1,4 +1,7 @@
-"""Candles of exchanges through ccxt, kept in PostgreSQL. What was asked for once is not asked for again."""
+"""Candles of exchanges through ccxt, kept in PostgreSQL. What was asked for once is not asked for again.
+
+What a server of the user's own choice says is used and not kept: whoever names ever other ones would fill the disk.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,15 @@ class Wanted:
     base_url: str | None = None
 
     @property
+    def is_kept(self) -> bool:
+        return self.base_url is None
+
+    @property
     def series(self) -> dict[str, Any]:
-        """The key of the series in both tables."""
+        """The key of the series in both tables. What is kept is from the exchange's own address."""
         return {
             "exchange": self.exchange,
-            "base_url": self.base_url or "",
+            "base_url": "",
             "symbol": self.symbol.upper(),
             "timeframe": self.timeframe,
         }
@@ -75,7 +82,7 @@ class ExchangeHistory:
         self._candles = ExchangeCandles(http)
 
     async def rows(self, wanted: Wanted) -> list[list[float]]:
-        """Closed candles as exchanges send them, oldest first; those not yet kept are downloaded.
+        """Closed candles as exchanges send them, oldest first; those not kept are downloaded.
 
         Raises InvalidInput for a span too long or an unknown exchange, TooManyRequests, DependencyUnavailable and
         NodeFailed when the exchange does not answer, or answers no.
@@ -92,24 +99,30 @@ class ExchangeHistory:
                 "too_many_candles",
                 f"at most {MAX_CANDLES:,} candles of an exchange at a time; from start to end these are {count:,}",
             )
+        if not wanted.is_kept:
+            return await self._downloaded(wanted, (start, end), step)
         for span in missing((start, end), await self._known(wanted)):
-            await self._download(wanted, span, step)
+            await self._downloaded(wanted, span, step)
         return await self._kept(wanted, start, end)
 
-    async def _download(self, wanted: Wanted, span: Span, step: int) -> None:
-        """Page by page, each kept at once: after a failure only the rest is asked for again."""
+    async def _downloaded(self, wanted: Wanted, span: Span, step: int) -> list[list[float]]:
+        """Page by page, each kept at once, if at all: after a failure only the rest is asked for again."""
         query = CandleQuery(wanted.exchange, wanted.symbol, wanted.timeframe, PAGE, wanted.base_url)
+        found: list[list[float]] = []
         async with self._candles.opened(query) as source:
             at, end = span
             while at < end:
                 rows = _checked(wanted, [row for row in await source.since(at) if at <= row[0] < end], step)
                 if rows:
                     following = int(rows[-1][0]) + step
-                    await self._keep(wanted, rows, (at, following))
+                    if wanted.is_kept:
+                        await self._keep(wanted, rows, (at, following))
+                    found += rows
                     at = following
                 else:
                     # Nothing may also mean that it answers for so long a time only; that is not remembered.
                     at += PAGE * step
+        return found
 
     async def _keep(self, wanted: Wanted, rows: list[list[float]], span: Span) -> None:
         candles = [{**wanted.series, **dict(zip(COLUMNS, (int(row[0]), *row[1:]), strict=True))} for row in rows]

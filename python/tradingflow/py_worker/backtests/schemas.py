@@ -33,7 +33,11 @@ class SeriesRequest(BaseModel):
     exchange: Annotated[str, Field(pattern=r"^[a-z0-9]{2,30}$")] | None = Field(
         None, description="ccxt's name; candles are downloaded once and kept. Needs `interval`, in s, m, h or d"
     )
-    base_url: str | None = Field(None, max_length=500, description="Another address of the exchange's API")
+    base_url: str | None = Field(
+        None,
+        max_length=500,
+        description="Another address of the exchange's API; what it sends is not kept for the next backtest",
+    )
     since: UtcTime | None = Field(
         None, description="Beginning of the candles of an exchange or a pool; left out: the backtest's `from`"
     )
