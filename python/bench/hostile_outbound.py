@@ -72,6 +72,9 @@ class AccountOrWord:
             return "word"
         return json.dumps({"client_email": "a@b.c", "private_key": self._pem, "token_uri": self._address})
 
+    def conceal(self, reference: SecretRef, value: str) -> None:
+        """Nothing is kept here."""
+
 
 def takers() -> Iterator[tuple[AnyNode, str]]:
     """Every node with every field that takes an address."""

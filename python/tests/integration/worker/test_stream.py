@@ -135,7 +135,12 @@ async def test_the_stream_of_a_client_that_does_not_read_ends(
 
     request = httpx.Request("GET", "http://worker/flows/watched/stream", headers=client.headers)
     path = request.url.path
-    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET"}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "GET",
+    }
     scope |= {"scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": ""}
     scope |= {"headers": [(name.lower(), value) for name, value in request.headers.raw], "client": None, "server": None}
     async with asyncio.timeout(DEADLINE_S):

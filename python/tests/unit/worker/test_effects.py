@@ -118,9 +118,14 @@ def test_users_take_turns_however_long_their_queues_are() -> None:
 
 async def test_who_pauses_leaves_the_slot_to_others_and_takes_turns_for_it_afterwards() -> None:
     slots, order = FairSlots(1), list[str]()
+
+    def other() -> bool:
+        order.append("other")
+        return True
+
     slots.submit(UUID(int=1), lambda: True)
     slot = Slot(slots, UUID(int=1))
-    slots.submit(UUID(int=2), lambda: order.append("other") is None)
+    slots.submit(UUID(int=2), other)
     assert order == []
     pausing = asyncio.ensure_future(slot.pause(0))
     for _ in range(10):
