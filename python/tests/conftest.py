@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 # Before anything imports web3: it keeps Python's own recursion limit, under which the services meet deep JSON.
@@ -28,8 +29,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def pytest_configure() -> None:
-    """End on SIGTERM (a CI time-out) as on Ctrl-C, so that the servers are stopped then, too."""
+    """End on SIGTERM (a CI time-out) as on Ctrl-C, so that the servers are stopped then, too.
+
+    Tracebacks are logged plainly: with the values of all variables, a deep recursion takes twenty seconds.
+    """
     end_on_sigterm()
+    *processors, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, renderer])
 
 
 def pytest_collection_finish() -> None:
