@@ -23,6 +23,7 @@ from tradingflow.core.evm import parse_hash32
 from tradingflow.db.clock import DatabaseClock
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
 from tradingflow.db.models import Trade, Transaction, Vault
+from tradingflow.db.reruns import rerun_of_cycle
 from tradingflow.tracing.traces import NO_TRACES, Traces
 
 CANCELLED = Failure("cancelled_by_operator", "an operator called the trade off")
@@ -78,7 +79,8 @@ class TradeDesk:
              "submitted_at", "settled_at", "finalized_at")
         )  # fmt: skip
         async with self.sessions() as session, session.begin():
-            rerun = await repository.rerun_of_cycle(session, trade.flow_pk, trade.cycle)
+            await repository.lock_schedule(session, trade.flow_pk)
+            rerun = await rerun_of_cycle(session, trade.flow_pk, trade.cycle)
             if rerun is not None:
                 raise Conflict(
                     "cycle_rerun", f"cycle {trade.cycle} was rerun as cycle {rerun}, which trades anew; see its trades"

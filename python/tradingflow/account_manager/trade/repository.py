@@ -11,7 +11,7 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import TradeStatus, trade_sources
-from tradingflow.db.models import Cycle, NodeTask, Schedule, Trade, Vault
+from tradingflow.db.models import NodeTask, Schedule, Trade, Vault
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,9 @@ async def lock(session: AsyncSession, trade_id: str) -> Trade:
     return await session.get_one(Trade, trade_id, with_for_update=True, populate_existing=True)
 
 
-async def rerun_of_cycle(session: AsyncSession, flow_pk: UUID, cycle: int) -> int | None:
-    """The cycle that ran this one again; until the caller commits, nobody starts another."""
+async def lock_schedule(session: AsyncSession, flow_pk: UUID) -> None:
+    """Until the caller commits, nobody starts a cycle of the flow."""
     await session.execute(select(Schedule.flow_pk).where(Schedule.flow_pk == flow_pk).with_for_update())
-    statement = select(Cycle.cycle).where(Cycle.flow_pk == flow_pk, Cycle.rerun_of == cycle)
-    return await session.scalar(statement)
 
 
 async def unsettled(session: AsyncSession, limit: int, after: tuple[datetime, str] | None = None) -> list[Trade]:

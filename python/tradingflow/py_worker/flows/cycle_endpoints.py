@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
 from tradingflow.core.ids import node_task_id
 from tradingflow.db.models import Flow
+from tradingflow.db.reruns import rerun_of_cycle
 from tradingflow.py_worker.control import terminate_tasks
 from tradingflow.py_worker.dead_letters import list_dead_letters, replay
 from tradingflow.py_worker.engine.graph import Graph
@@ -121,7 +122,7 @@ async def rerun_cycle(flow: OwnFlow, cycle: CycleNumber, session: Transaction, p
     old = await store.get_cycle(session, flow, cycle)
     if old.status not in ENDED_BADLY:
         raise Conflict("not_rerunnable", f"only a failed or terminated cycle can be rerun; this one is {old.status}")
-    if (rerun := await store.rerun_of_cycle(session, flow, cycle)) is not None:
+    if (rerun := await rerun_of_cycle(session, flow.id, cycle)) is not None:
         raise Conflict(
             "already_rerun", f"cycle {cycle} was rerun as cycle {rerun}; rerun that one if it did not complete"
         )

@@ -80,12 +80,6 @@ async def get_cycle(session: AsyncSession, flow: Flow, cycle: int, *, lock: bool
     return found
 
 
-async def rerun_of_cycle(session: AsyncSession, flow: Flow, cycle: int) -> int | None:
-    """The cycle that ran this one again."""
-    statement = select(Cycle.cycle).where(Cycle.flow_pk == flow.id, Cycle.cycle > cycle, Cycle.rerun_of == cycle)
-    return await session.scalar(statement)
-
-
 async def journal(session: AsyncSession, flow: Flow, cycle: int) -> Sequence[JournalEntry]:
     """What came in from outside in a cycle, by node."""
     statement = select(JournalEntry).where(JournalEntry.flow_pk == flow.id, JournalEntry.cycle == cycle)
