@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer.transitions import TradeStatus, trade_sources
@@ -40,9 +40,7 @@ async def unsettled(session: AsyncSession, limit: int, after: tuple[datetime, st
     """Trades that still need work, oldest first: open ones, and settled ones a reorg could undo."""
     query = select(Trade).where(Trade.finalized_at.is_(None)).order_by(Trade.created_at, Trade.id).limit(limit)
     if after is not None:
-        created_at, trade_id = after
-        later = Trade.created_at > created_at
-        query = query.where(later | ((Trade.created_at == created_at) & (Trade.id > trade_id)))
+        query = query.where(tuple_(Trade.created_at, Trade.id) > after)
     return list(await session.scalars(query))
 
 

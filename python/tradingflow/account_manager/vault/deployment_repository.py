@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -38,10 +38,7 @@ async def unended(
         .limit(limit)
     )
     if after is not None:
-        created_at, deployment_id = after
-        later = VaultDeployment.created_at > created_at
-        same_time = VaultDeployment.created_at == created_at
-        query = query.where(later | (same_time & (VaultDeployment.id > deployment_id)))
+        query = query.where(tuple_(VaultDeployment.created_at, VaultDeployment.id) > after)
     return list(await session.scalars(query))
 
 
