@@ -37,9 +37,9 @@ TICKS = {
 }
 
 # The slow jobs, and how often each is due. Two of them at once would take both processes of a worker from the trades.
-# One that has gone on for this long begins no new vault or notice: the others wait for it.
-SLOW_RUN_S = 20.0
 SLOW = {tick.task: tick.every for tick in TICKS.values() if tick.slow}
+# The others wait for it: after so long it begins no new notice, nor another vault of the chain it is at.
+SLOW_RUN_S = 20.0
 
 # Two beats start a job twice a period. What begins sooner after the last run than this part of its period is the
 # other beat's; a single late or early beat stays well inside it.

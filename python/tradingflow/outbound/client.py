@@ -114,6 +114,7 @@ class GuardedHttp:
         await self._client.aclose()
 
     def for_owner(self, owner: UUID) -> OwnedHttp:
+        """For requests of one user's flows; our own take their turns with everybody's."""
         return OwnedHttp(self, owner)
 
     def share(self, owner: UUID) -> asyncio.Semaphore:

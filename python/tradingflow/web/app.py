@@ -68,9 +68,10 @@ def make_app(
 ) -> FastAPI:
     """An app with the platform's edges in place.
 
-    `readiness` names what the service needs; a check raises when it is not there. Checks may be added to the dict
-    later, for parts that only exist once the lifespan has started. Without a `tracer_provider` requests leave no
-    traces; a given one is shut down with the app. `https_only` tells browsers to come over https from now on.
+    `routes` are the service's own (`routes_of`). `readiness` names what it needs; a check raises when that is not
+    there. Checks may be added to the dict later, for parts that only exist once the lifespan has started. Without a
+    `tracer_provider` requests leave no traces; a given one is shut down with the app. `https_only` tells browsers to
+    come over https from now on.
     """
     app = FastAPI(
         title=title,
