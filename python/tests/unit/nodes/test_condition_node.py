@@ -79,6 +79,25 @@ def test_macros_nested_to_multiply_are_stopped_by_the_size_of_what_they_read(exp
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "size(l.map(x, x)) > 0",
+        "size(l.filter(x, true)) > 0",
+        "(l + m + l + m).exists(x, x > 2.0)",
+        "(l + // 2\n m + // 2\n l + m).exists(x, x > 2.0)",
+    ],
+)
+def test_what_gathers_or_joins_long_lists_is_refused(expression: str) -> None:
+    with pytest.raises(NodeFailed, match="may read"):
+        evaluate(expression, {"l": [1.0] * 9_900, "m": [1.0] * 9_900})
+
+
+def test_what_is_added_to_a_number_joins_no_list() -> None:
+    wide = "l.all(x, x > low + 1.0) && m.all(x, x + 2.0 + low > 1.0 + low && 3 > low1)"
+    assert evaluate(wide, {"l": [9.0] * 200, "m": [9.0] * 200, "low": 1.0, "low1": 1.0})
+
+
 def test_a_macro_over_a_long_series_is_allowed() -> None:
     assert evaluate("s.all(x, x > 0.0)", {"s": [1.0] * 10_000})
 

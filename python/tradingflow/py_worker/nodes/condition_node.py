@@ -32,6 +32,11 @@ from tradingflow.py_worker.kit.values import as_numbers, variables
 # are counted wherever they stand, so that no way of writing one hides it.
 _MACRO = re.compile(r"\b(?:map|filter|all|exists|exists_one)\b")
 MAX_TURNS = 50_000
+# `map` and `filter` copy what they have gathered so far at every turn (about 65 ns an element).
+_GATHERING = re.compile(r"\b(?:map|filter)\b")
+MAX_COPIES = 6_000_000
+# What joins lists. Beside a number, + adds; a number in a comment has a line's end between, in a text a quote.
+_JOIN = re.compile(r"(?<![\w.`])\d[\w.]* *\+|\+(?= *\d)|(\+)")
 MAX_EXPRESSION_LENGTH = 2000
 MAX_ELEMENTS = 20_000
 # CEL copies a text or a list wherever it is named and joined, and `map` keeps a copy for each turn.
@@ -101,8 +106,10 @@ class ConditionNode(Node[Params, Inputs, Outputs]):
 
 def evaluate(expression: str, values: Mapping[str, Json]) -> bool:
     """Raises NodeFailed when the expression cannot be computed or is no truth value."""
-    if (size := _count(values) + expression.count(",")) > (limit := _size_limit(expression)):
-        raise NodeFailed("condition_too_large", f"this condition may read {limit} values, not {size}")
+    if (size := _count(values) + expression.count(",")) > MAX_ELEMENTS:
+        raise NodeFailed("condition_too_large", f"a condition may read {MAX_ELEMENTS} values, not {size}")
+    if (longest := max(_longest(values), expression.count(",") + 1)) > (limit := _length_limit(expression)):
+        raise NodeFailed("condition_too_large", f"this condition may read lists of {limit} elements, not {longest}")
     if _log_of_bytes_built(expression, values) > math.log(MAX_BUILT_BYTES):
         said = f"this condition could build more than {MAX_BUILT_BYTES} bytes of text and lists"
         raise NodeFailed("condition_too_large", f"{said}: name, join (+) or map less, or shorter values")
@@ -126,10 +133,21 @@ def _compiled(expression: str) -> Any:
     return cel.compile(expression)
 
 
-def _size_limit(expression: str) -> int:
-    """How many values an expression may read, so that its macros stay below MAX_TURNS even nested in each other."""
+def _length_limit(expression: str) -> int:
+    """How long a list may be, so that macros, even nested in each other, stay below MAX_TURNS and MAX_COPIES.
+
+    Of lists joined with `n` signs + one of `n + 1` times the length is made; as in `_log_of_bytes_built` the signs
+    count most when the macros share them evenly.
+    """
     macros = len(_MACRO.findall(expression))
-    return min(MAX_ELEMENTS, int(MAX_TURNS ** (1 / macros))) if macros else MAX_ELEMENTS
+    if macros == 0:
+        return MAX_ELEMENTS
+    layers = macros + 1
+    joins = sum(bool(found) for found in _JOIN.findall(expression))
+    log_of_length = math.log(MAX_TURNS) / macros
+    if _GATHERING.search(expression):
+        log_of_length = min(log_of_length, math.log(MAX_COPIES) / (macros + 1))
+    return min(MAX_ELEMENTS, int(math.exp(log_of_length - layers * math.log1p(joins / layers))))
 
 
 @dataclass(frozen=True)
