@@ -190,6 +190,21 @@ async def test_rows_are_paged_newest_first_and_deleted_with_their_table(client: 
     rest = (await client.get("/datasets/log/rows", limit=3, cursor=first["next_cursor"])).json()
     assert [row["value"]["n"] for row in first["items"] + rest["items"]] == [4, 3, 2, 1, 0]
     assert rest["next_cursor"] is None
+
+
+async def test_a_page_of_large_rows_ends_before_it_holds_too_much(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 rows of 64,000 bytes are read as objects that take many times as much."""
+    monkeypatch.setattr(store, "MAX_BYTES_READ", 1_000)
+    await client.ok("POST", "/datasets/log/rows", {"rows": [{"n": n, "text": "x" * 400} for n in range(5)]})
+    pages: list[list[int]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await client.get("/datasets/log/rows", **({"cursor": cursor} if cursor else {}))).json()
+        pages.append([row["value"]["n"] for row in page["items"]])
+        cursor = page["next_cursor"]
+    assert pages == [[4, 3], [2, 1], [0]]
     assert (await client.http.delete("/datasets/log", headers=client.headers)).status_code == 204
     assert (await client.get("/datasets/log")).status_code == 404
 

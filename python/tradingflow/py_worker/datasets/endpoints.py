@@ -74,11 +74,11 @@ async def get_dataset(name: Name, session: Transaction, user: CurrentUser) -> Da
 async def list_rows(
     name: Name, session: Transaction, user: CurrentUser, limit: Limit = 100, cursor: Cursor = None
 ) -> Page[RowView]:
-    """Rows, newest first."""
+    """Rows, newest first; a page ends early where its rows are large."""
     dataset = await store.get(session, user.user_id, name)
-    found = await store.newest_rows(session, dataset, decode_cursor(cursor, int), limit + 1)
-    page = [RowView(position=row.position, value=row.value) for row in found[:limit]]
-    return Page(items=page, next_cursor=encode_cursor(page[-1].position) if len(found) > limit else None)
+    found, last = await store.newest_rows(session, dataset, decode_cursor(cursor, int), limit)
+    page = [RowView(position=row.position, value=row.value) for row in found]
+    return Page(items=page, next_cursor=None if last is None else encode_cursor(last))
 
 
 @router.get(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from uuid import UUID, uuid4
 
 from sqlalchemy import Text, cast, delete, func, insert, select
@@ -111,12 +112,20 @@ async def list_datasets(session: AsyncSession, owner: UUID, after: str | None, l
     return (await session.scalars(chosen if after is None else chosen.where(Dataset.name > after))).all()
 
 
-async def newest_rows(session: AsyncSession, dataset: Dataset, before: int | None, limit: int) -> Sequence[DatasetRow]:
-    """Newest first, those before position `before`."""
-    chosen = select(DatasetRow).where(DatasetRow.dataset_id == dataset.id)
+async def newest_rows(
+    session: AsyncSession, dataset: Dataset, before: int | None, limit: int
+) -> tuple[Sequence[DatasetRow], int | None]:
+    """Newest first, those before position `before` that hold at most MAX_BYTES_READ. Also the last one's position,
+    where older ones are left."""
+    older = select(DatasetRow.position, DatasetRow.bytes).where(DatasetRow.dataset_id == dataset.id)
     if before is not None:
-        chosen = chosen.where(DatasetRow.position < before)
-    return (await session.scalars(chosen.order_by(DatasetRow.position.desc()).limit(limit))).all()
+        older = older.where(DatasetRow.position < before)
+    sizes = (await session.execute(older.order_by(DatasetRow.position.desc()).limit(limit + 1))).all()
+    held = accumulate(size.bytes for size in sizes[:limit])
+    positions = [size.position for size, sum_ in zip(sizes, held, strict=False) if sum_ <= MAX_BYTES_READ]
+    chosen = select(DatasetRow).where(DatasetRow.dataset_id == dataset.id, DatasetRow.position.in_(positions))
+    rows = (await session.scalars(chosen.order_by(DatasetRow.position.desc()))).all()
+    return rows, positions[-1] if len(positions) < len(sizes) else None
 
 
 async def row_texts(session: AsyncSession, dataset: Dataset) -> list[str]:
