@@ -243,19 +243,19 @@ async def test_the_export_reads_one_graph_at_a_time(
             await session.flush()
             session.add_all(FlowVersion(flow_pk=flow.id, version=n, graph={"nodes": [name, n]}) for n in (1, 2))
     pieces: list[bytes] = []
-    with_flows = service.with_flows
+    with_history = service.with_history
 
     async def told(*asked: Any) -> AsyncIterator[bytes]:
-        async for piece in with_flows(*asked):
+        async for piece in with_history(*asked):
             if not pieces:
                 async with sessions.begin() as session:
                     await session.execute(delete(Flow).where(Flow.flow_id == "gone"))
             pieces.append(piece)
             yield piece
 
-    monkeypatch.setattr(service, "with_flows", told)
+    monkeypatch.setattr(service, "with_history", told)
     exported = (await alice.get("/users/me/export")).json()
     assert exported["account"]["wallet"] == alice.account.address
     shared = {"flow_id": "f", "status": "stopped", "mode": "paper"}
     assert exported["flows"] == [{**shared, "version": n, "flow_json": {"nodes": ["f", n]}} for n in (1, 2)]
-    assert [piece.count(b"flow_json") for piece in pieces] == [0, 1, 1, 0]
+    assert [piece.count(b"flow_json") for piece in pieces] == [0, 0, 1, 1, 0]

@@ -17,6 +17,7 @@ from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session
 from tradingflow.account_manager.pagination import Page
 from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, Position
+from tradingflow.account_manager.trade import history
 from tradingflow.account_manager.trade.schemas import TradeResponse
 from tradingflow.account_manager.user.schemas import UserResponse
 from tradingflow.core.clock import SimulatedClock
@@ -192,6 +193,18 @@ async def test_trades_are_exported_as_csv_without_formulas(
     assert [int(row["cycle"]) for row in rows] == list(range(699, -1, -1))
     assert rows[0]["node_id"] == "'=HYPERLINK(1)"
     assert rows[0]["amount_in"] == str(2 * 10**18)
+
+
+async def test_a_copy_of_the_account_holds_every_trade(
+    alice: Session, mallory: Session, flow: UUID, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "ROWS_A_READ", 3)
+    async with sessions.begin() as session:
+        session.add_all(trade(alice.user_id, flow, n) for n in range(7))
+    listed = (await alice.get("/trades")).json()["items"]
+    assert len(listed) == 7
+    assert (await alice.get("/users/me/export")).json()["trades"] == listed
+    assert (await mallory.get("/users/me/export")).json()["trades"] == []
 
 
 async def test_tokens_are_found_by_symbol_name_and_address(alice: Session, sessions: SessionFactory) -> None:

@@ -13,7 +13,6 @@ from tradingflow.account_manager.trade import history
 from tradingflow.account_manager.trade.schemas import TradeResponse
 from tradingflow.db.reads import ReadPool
 
-ROWS_A_READ = 500
 COLUMNS = tuple(TradeResponse.model_fields)
 # A cell that begins so is a formula to a spreadsheet.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -22,12 +21,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 async def export(reads: ReadPool, user_id: UUID, wanted: history.TradeFilter) -> AsyncIterator[str]:
     """The header, then every trade the filter lets through, newest first."""
     yield _lines([COLUMNS])
-    cursor: str | None = None
-    while True:
-        page = await history.list_trades(reads, user_id, wanted, cursor, ROWS_A_READ)
-        yield _lines([[_cell(item[name]) for name in COLUMNS] for item in page.items])
-        if (cursor := page.next_cursor) is None:
-            return
+    async for page in history.all_trades(reads, user_id, wanted):
+        yield _lines([[_cell(item[name]) for name in COLUMNS] for item in page])
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Context, Decimal
@@ -22,6 +22,7 @@ from tradingflow.core.evm import parse_hash32
 from tradingflow.db.models import Flow, Token, Trade
 from tradingflow.db.reads import PreparedRead, ReadPool
 
+ROWS_A_READ = 500
 # Prices are for people and for comparing with a market; amounts carry the exact figures.
 _PRICES = Context(prec=28)
 
@@ -62,6 +63,16 @@ async def list_trades(reads: ReadPool, user_id: UUID, wanted: TradeFilter, curso
     rows, more = cut(await reads.fetch(read, user_id=user_id, limit=limit + 1, **values), limit)
     last = TradeCursor(rows[-1]["created_at"], "0x" + rows[-1]["id"].hex()) if more else None
     return TradePage([_item(row) for row in rows], encode_cursor(last) if last else None)
+
+
+async def all_trades(reads: ReadPool, user_id: UUID, wanted: TradeFilter) -> AsyncIterator[list[dict[str, Any]]]:
+    """Every trade the filter lets through, newest first, so many at a time as are read at once."""
+    cursor: str | None = None
+    while True:
+        page = await list_trades(reads, user_id, wanted, cursor, ROWS_A_READ)
+        yield page.items
+        if (cursor := page.next_cursor) is None:
+            return
 
 
 async def read_trade(reads: ReadPool, user_id: UUID, trade_id: str) -> dict[str, Any]:

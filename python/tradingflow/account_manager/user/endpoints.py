@@ -62,7 +62,8 @@ async def export_me(user: AccountHolder, parts: TheParts, session: Transaction) 
     """A copy of everything kept for the account; secrets are left out."""
     exported = await service.export_account(session, parts.hot, user)
     flows = await repository.versions_of_flows(session, user.user_id)
-    return StreamingResponse(service.with_flows(parts, exported, flows), media_type="application/json")
+    pieces = service.with_history(parts, user.user_id, exported, flows)
+    return StreamingResponse(pieces, media_type="application/json")
 
 
 @router.get("/wallets")

@@ -149,8 +149,3 @@ async def graph_text(session: AsyncSession, flow_pk: UUID, version: int) -> str 
         chosen.where(FlowVersion.flow_pk == flow_pk, FlowVersion.version == version)
     )
     return text
-
-
-async def trades(session: AsyncSession, user_id: UUID, limit: int) -> list[Trade]:
-    statement = select(Trade).where(Trade.user_id == user_id).order_by(Trade.created_at.desc()).limit(limit)
-    return list(await session.scalars(statement))

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.account_manager.json_text import address_text, encode
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.plan.repository import plan_of
+from tradingflow.account_manager.trade.history import TradeFilter, all_trades
 from tradingflow.account_manager.user import repository
 from tradingflow.account_manager.user.preferences import SCHEMA_VERSION, Preferences, PreferencesPatch, merge, upgrade
 from tradingflow.account_manager.user.schemas import CredentialRequest
@@ -19,8 +20,6 @@ from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from tradingflow.db.models import ApiKey, AuthSession, Base, Credential, Flow, NotificationChannel, UserContract
 from tradingflow.db.reads import ReadPool
-
-MAX_EXPORTED_TRADES = 100_000
 
 
 async def read_account(reads: ReadPool, principal: Principal) -> dict[str, Any]:
@@ -82,7 +81,7 @@ async def delete_account(session: AsyncSession, parts: Parts, principal: Princip
 
 
 async def export_account(session: AsyncSession, reads: ReadPool, principal: Principal) -> dict[str, Any]:
-    """Everything kept about the account but its flows, secrets left out. Amounts are base units as strings."""
+    """Everything kept about the account but its flows and trades, secrets left out."""
     user_id = principal.user_id
     account = await read_account(reads, principal)
     preferences = await read_preferences(session, user_id)
@@ -97,27 +96,21 @@ async def export_account(session: AsyncSession, reads: ReadPool, principal: Prin
             {"chain_id": v.chain_id, "address": v.address, "owner_address": v.owner_address, "created_at": v.created_at}
             for v in await vaults.vaults_of(session, user_id)
         ],
-        "trades": [
-            {
-                "id": t.id,
-                "chain_id": t.chain_id,
-                "vault_address": t.vault_address,
-                "token_in": t.token_in,
-                "token_out": t.token_out,
-                "amount_in": str(t.amount_in),
-                "amount_out": None if t.amount_out is None else str(t.amount_out),
-                "status": t.status,
-                "transaction_hash": t.transaction_hash,
-                "created_at": t.created_at,
-            }
-            for t in await repository.trades(session, user_id, MAX_EXPORTED_TRADES)
-        ],
     }
 
 
-async def with_flows(parts: Parts, exported: dict[str, Any], flows: Sequence[tuple[Flow, int]]) -> AsyncIterator[bytes]:
-    """The export as JSON. One graph at a time is read, when the client takes it: all together may be gigabytes."""
-    yield encode(exported)[:-1] + b',"flows":['
+async def with_history(
+    parts: Parts, user_id: UUID, exported: dict[str, Any], flows: Sequence[tuple[Flow, int]]
+) -> AsyncIterator[bytes]:
+    """The export as JSON. A page of trades or one graph at a time is read, when the client takes it: all together may
+    be gigabytes."""
+    yield encode(exported)[:-1] + b',"trades":['
+    separator = b""
+    async for trades in all_trades(parts.hot, user_id, TradeFilter()):
+        if trades:
+            yield separator + encode(trades)[1:-1]
+            separator = b","
+    yield b'],"flows":['
     separator = b""
     for flow, version in flows:
         async with parts.reads() as session:
