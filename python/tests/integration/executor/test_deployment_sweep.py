@@ -8,11 +8,13 @@ from unittest.mock import AsyncMock, call
 
 import pytest
 from sqlalchemy import func, update
+from sqlalchemy.exc import OperationalError
 
 from devstack.executor_world import World
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.vault import tasks
 from tradingflow.account_manager.vault.tasks import sweep
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.db.models import VaultDeployment
 
 
@@ -25,6 +27,21 @@ async def test_sweep_reaches_every_deployment_however_many_older_ones_stay_open(
         await session.execute(update(VaultDeployment).values(created_at=func.now()))
     newest = await world.queue_deployment("newest")
     monkeypatch.setattr(tasks, "SWEEP_BATCH", 2)
-    deployments = SimpleNamespace(advance=AsyncMock())
-    await sweep(cast("ExecutorProcess", SimpleNamespace(sessions=world.sessions, deployments=deployments)))
-    assert deployments.advance.await_args_list == [call(each) for each in [*sorted(waiting), newest]]
+    advance = AsyncMock()
+    await sweep(process_of(world, advance))
+    assert advance.await_args_list == [call(each) for each in [*sorted(waiting), newest]]
+
+
+@pytest.mark.parametrize(
+    "error", [DependencyUnavailable("rpc_unavailable", "no node"), OperationalError("s", {}, OSError()), KeyError("x")]
+)
+async def test_a_deployment_that_fails_keeps_no_other_waiting(world: World, error: Exception) -> None:
+    both = [await world.queue_deployment(str(number)) for number in range(2)]
+    advance = AsyncMock(side_effect=[error, None])
+    await sweep(process_of(world, advance))
+    assert advance.await_args_list == [call(each) for each in both]
+
+
+def process_of(world: World, advance: AsyncMock) -> ExecutorProcess:
+    process = SimpleNamespace(sessions=world.sessions, deployments=SimpleNamespace(advance=advance))
+    return cast("ExecutorProcess", process)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy.exc import DBAPIError
-
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.performance import repository
 from tradingflow.account_manager.schedule import SLOW_RUN_S
-from tradingflow.core.errors import TradingFlowError
-from tradingflow.core.logging import get_logger
+from tradingflow.account_manager.sweep_edge import only_said
 from tradingflow.db.models import Vault
-
-log = get_logger(__name__)
 
 # Ordinary nodes keep the state of the last 128 blocks.
 NEWS_BLOCKS = 128
@@ -45,10 +40,5 @@ async def price(process: ExecutorProcess) -> None:
 
 
 async def _price_one(process: ExecutorProcess, vault: Vault) -> None:
-    """The edge: what fails is said here, and the next tick tries again."""
-    try:
+    with only_said("prices of a vault not found", vault=vault.address):
         await process.block_pricing.price(vault)
-    except TradingFlowError as error:
-        log.warning("prices of a vault not found", vault=vault.address, code=error.code, detail=error.detail)
-    except DBAPIError as error:
-        log.warning("prices of a vault not found", vault=vault.address, error=error.orig)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy.exc import DBAPIError
-
 from tradingflow.account_manager.celery_worker import app
 from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
+from tradingflow.account_manager.sweep_edge import only_said
 from tradingflow.account_manager.trade import repository
 from tradingflow.account_manager.trade.requests import ADVANCE_TASK
-from tradingflow.core.errors import TradingFlowError
-from tradingflow.core.logging import get_logger
 from tradingflow.db.models import Trade
-
-log = get_logger(__name__)
 
 SWEEP_BATCH = 500
 SWEEP_CONCURRENCY = 8
@@ -35,15 +30,8 @@ async def _advance_line(process: ExecutorProcess, trade_id: str) -> None:
 
 
 async def _advance(process: ExecutorProcess, trade_id: str) -> None:
-    """The edge: what fails is said here, and the next sweep tries again."""
-    try:
+    with only_said("trade not advanced", trade_id=trade_id):
         await process.trades.advance(trade_id)
-    except TradingFlowError as error:
-        log.warning("trade not advanced", trade_id=trade_id, code=error.code, detail=error.detail)
-    except DBAPIError as error:
-        log.warning("trade not advanced", trade_id=trade_id, error=error.orig)
-    except Exception:  # a row that breaks the executor must not keep the others of the sweep waiting
-        log.exception("trade not advanced", trade_id=trade_id)
 
 
 @app.task(name="trade.sweep", ignore_result=True)

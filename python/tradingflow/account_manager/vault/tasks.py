@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-
 from tradingflow.account_manager.celery_worker import app
 from tradingflow.account_manager.executor_process import ExecutorProcess, this_process
 from tradingflow.account_manager.lone_task import lone_task
+from tradingflow.account_manager.sweep_edge import only_said
 from tradingflow.account_manager.vault import deployment_repository as repository
-from tradingflow.core.errors import TradingFlowError
-from tradingflow.core.logging import get_logger
 from tradingflow.db.models import VaultDeployment
-
-log = get_logger(__name__)
 
 SWEEP_BATCH = 200
 
@@ -42,10 +37,5 @@ async def _batch_after(process: ExecutorProcess, last: VaultDeployment | None) -
 
 
 async def _advance(process: ExecutorProcess, deployment_id: UUID) -> None:
-    """The edge: what fails is said here, and the next sweep tries again."""
-    try:
+    with only_said("deployment not advanced", deployment_id=str(deployment_id)):
         await process.deployments.advance(deployment_id)
-    except TradingFlowError as error:
-        log.warning("deployment not advanced", deployment_id=str(deployment_id), code=error.code, detail=error.detail)
-    except DBAPIError as error:
-        log.warning("deployment not advanced", deployment_id=str(deployment_id), error=error.orig)
