@@ -158,3 +158,25 @@ def follow(
 
     is_new = _with_engine(lambda engine: begin(engine, chain_id, parse_address(address), kind, first))
     typer.echo(f"{address} is followed as {kind}" if is_new else f"{address} is followed already")
+
+
+@app.command()
+def unwanted(chain_id: ChainId) -> None:
+    """List contracts that no user has registered (any more), no factory announced and CHAINS does not name."""
+    contracts = _at_desk(chain_id, lambda desk: desk.unwanted())
+    for contract in contracts:
+        typer.echo(f"{contract.address}  {contract.kind}  from block {contract.from_block}")
+    typer.echo(f"{len(contracts)} contracts are followed for nobody, or for you: `monitor unfollow` ends it")
+
+
+@app.command()
+def unfollow(
+    chain_id: ChainId,
+    address: Annotated[str, typer.Argument(help="A monitored contract.")],
+    users_too: Annotated[bool, typer.Option("--users-too", help="Although users have registered it.")] = False,
+) -> None:
+    """Forget a contract with its events; the running Monitor reads it no more."""
+    from tradingflow.core.evm import parse_address
+
+    gone = _at_desk(chain_id, lambda desk: desk.unfollow(parse_address(address), users_too=users_too))
+    typer.echo(f"{address} is followed no more; {gone} events are forgotten")

@@ -191,6 +191,11 @@ class ChainStore:
         self._generation = generation
         return contracts
 
+    async def change_followed(self, connection: AsyncConnection) -> None:
+        """Take the cursor until the transaction ends, and have who reads the chain load its contracts again."""
+        await self._cursor(connection, lock=True)
+        await self._next_generation(connection)
+
     async def _next_generation(self, connection: AsyncConnection) -> int:
         """Whoever else reads this chain must load its contracts again before he writes."""
         following = update(ChainCursor).where(ChainCursor.chain_id == self._chain_id)
