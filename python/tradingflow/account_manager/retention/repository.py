@@ -1,18 +1,34 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from tradingflow.db.models import ApiKey, AuthSession, Base, NotificationDelivery, PricePoint
+from tradingflow.db.models import (
+    ApiKey,
+    AuthSession,
+    Base,
+    NotificationDelivery,
+    PricePoint,
+    Vault,
+    VaultValuation,
+)
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DELIVERIES_KEPT = timedelta(days=30)
 # A stolen refresh token is told from an unknown one as long as its session is kept.
 SESSIONS_KEPT = timedelta(days=30)
 KEYS_KEPT = timedelta(days=90)
 PRICES_KEPT = timedelta(days=90)
+# From this age on, the last valuation of so much time is kept. Returns of a life of 90 days are measured in steps of 65
+# minutes, of a week in 5.
+VALUATIONS_THINNED = ((timedelta(days=7), timedelta(minutes=5)), (timedelta(days=90), timedelta(hours=1)))
+# How far beyond such an age a run looks: jobs may have stood still for so long.
+THINNED_BACK = timedelta(days=7)
 
 
 async def delete_some(session: AsyncSession, now: datetime, limit: int) -> int:
@@ -22,6 +38,35 @@ async def delete_some(session: AsyncSession, now: datetime, limit: int) -> int:
         key = kind.__mapper__.primary_key
         doomed = select(*key).where(past).limit(limit).with_for_update(skip_locked=True)
         gone = await session.execute(delete(kind).where(tuple_(*key).in_(doomed)).returning(*key))
+        deleted += len(gone.all())
+    return deleted
+
+
+async def vaults_after(session: AsyncSession, last: UUID | None, limit: int) -> Sequence[UUID]:
+    statement = select(Vault.id).order_by(Vault.id).limit(limit)
+    return (await session.scalars(statement if last is None else statement.where(Vault.id > last))).all()
+
+
+async def thin_valuations(session: AsyncSession, vault_id: UUID, now: datetime) -> int:
+    """Delete valuations of a vault that are followed by another one of the same step; returns how many."""
+    later = aliased(VaultValuation)
+    deleted = 0
+    for age, step in VALUATIONS_THINNED:
+        until = now - age
+        gone = await session.execute(
+            delete(VaultValuation)
+            .where(
+                VaultValuation.vault_id == vault_id,
+                VaultValuation.taken_at >= until - THINNED_BACK,
+                VaultValuation.taken_at < until,
+                exists().where(
+                    later.vault_id == vault_id,
+                    later.taken_at > VaultValuation.taken_at,
+                    later.taken_at < func.date_bin(step, VaultValuation.taken_at, EPOCH) + step,
+                ),
+            )
+            .returning(VaultValuation.taken_at)
+        )
         deleted += len(gone.all())
     return deleted
 

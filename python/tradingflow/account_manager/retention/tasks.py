@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.retention import repository
@@ -18,7 +21,21 @@ async def sweep(process: ExecutorProcess) -> None:
     total = 0
     while deleted := await _delete_some(process):
         total += deleted
-    log.info("retention", deleted=total)
+    log.info("retention", deleted=total, valuations=await _thin_valuations(process))
+
+
+async def _thin_valuations(process: ExecutorProcess) -> int:
+    total, last = 0, None
+    while vaults := await _vaults_after(process, last):
+        for last in vaults:
+            async with process.sessions.begin() as session:
+                total += await repository.thin_valuations(session, last, process.clock.now())
+    return total
+
+
+async def _vaults_after(process: ExecutorProcess, last: UUID | None) -> Sequence[UUID]:
+    async with process.sessions() as session:
+        return await repository.vaults_after(session, last, AT_ONCE)
 
 
 async def _delete_some(process: ExecutorProcess) -> int:
