@@ -87,7 +87,7 @@ class CycleCount:
 
 
 def count_cycles(project: Project, until: datetime) -> CycleCount:
-    """Over all flows of the load, of the fire times up to `until`."""
+    """Over all flows of the load, of the fire times up to `until`; a cycle ended by hand counts as lost."""
     query = f"""
         SELECT sum(due), sum(completed), sum(failed) FROM (
             SELECT 1 + round(extract(epoch FROM max(fire_time) - min(fire_time)) / {INTERVAL_S})::bigint AS due,
@@ -101,8 +101,13 @@ def count_cycles(project: Project, until: datetime) -> CycleCount:
 
 
 def open_cycles(project: Project, until: datetime) -> int:
-    """Cycles with a fire time up to `until` that have not ended."""
-    query = f"SELECT count(*) FROM cycles WHERE status IN ('pending', 'running') AND fire_time <= '{until.isoformat()}'"  # noqa: S608
+    """Cycles with a fire time up to `until` that have not ended, and flows with one that has not begun: a flow that was
+    held up takes its fire times one after the other, with a moment between two."""
+    moment = until.isoformat()
+    query = f"""
+        SELECT (SELECT count(*) FROM cycles WHERE status IN ('pending', 'running') AND fire_time <= '{moment}')
+             + (SELECT count(*) FROM schedules JOIN flows ON flows.id = schedules.flow_pk
+                WHERE flows.flow_id LIKE 'load%' AND schedules.next_fire_at <= '{moment}')"""  # noqa: S608
     return int(project.rows(query)[0][0])
 
 

@@ -15,7 +15,8 @@ from bench.deployment_flows import completed_trades, open_cycles, open_trades
 from bench.deployment_traffic import Traffic
 from bench.figure import Figures, progress
 
-SETTLE_TIMEOUT_S = 180
+# Flows that could not trade for five minutes have thirty cycles before them, each as long as a trade takes.
+SETTLE_TIMEOUT_S = 600
 TOKEN_LIFE_S = 3600
 
 
