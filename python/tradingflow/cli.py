@@ -70,6 +70,22 @@ def exporter(
     serve(create_app(settings), host, port)
 
 
+@app.command("alert-routes")
+def alert_routes(
+    file: Annotated[Path, typer.Argument(help="Where Alertmanager reads its configuration.", dir_okay=False)],
+) -> None:
+    """Write Alertmanager's configuration from the ALERT_* settings, and say whom alerts are told."""
+    import json
+
+    from tradingflow.core.config import AlertSettings
+    from tradingflow.operation.alert_routes import alertmanager_config, ways
+
+    settings = AlertSettings()
+    file.write_text(json.dumps(alertmanager_config(settings)))
+    told = " and ".join(ways(settings)) or "nothing: set ALERT_WEBHOOK_URL, ALERT_TELEGRAM_CHAT or ALERT_EMAIL_TO"
+    typer.echo(f"alerts are told by {told}")
+
+
 Management = Annotated[
     str, typer.Option("--rabbitmq-management", help="URL of RabbitMQ's management; empty leaves its definitions out.")
 ]

@@ -19,6 +19,14 @@ UNITS = {
     "redis-server": ["redis-server"],
     "rabbitmq-server": ["rabbitmq-server", "epmd.socket"],
     "haproxy": ["haproxy"],
+    "prometheus": ["prometheus"],
+    "prometheus-alertmanager": ["prometheus-alertmanager"],
+}
+# What only tests start: packages, and the names their programs go by.
+TEST_PROGRAMS = {
+    "haproxy": ("haproxy",),
+    "prometheus": ("promtool",),
+    "prometheus-alertmanager": ("prometheus-alertmanager", "alertmanager"),
 }
 
 
@@ -31,7 +39,12 @@ def missing_servers() -> list[str]:
 
 def missing_test_programs() -> list[str]:
     """Packages of what only tests start, and no service needs beside it."""
-    return [] if shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") else ["haproxy"]
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+    return [
+        package
+        for package, programs in TEST_PROGRAMS.items()
+        if not any(shutil.which(program, path=path) for program in programs)
+    ]
 
 
 def missing_venv_support() -> list[str]:

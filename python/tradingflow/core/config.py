@@ -71,16 +71,41 @@ class ChainSettings(BaseModel):
         return (self.v2_router or self.swap_router) if is_v2 else self.swap_router
 
 
-class PlatformSettings(BaseSettings):
-    """What every service shares: environment, logs, the three data services, the chains.
-
-    The data services are on `data_server_host` unless one has a host, or a whole URL, of its own.
-    A variable that is set but empty counts as not set.
-    """
+class Environment(BaseSettings):
+    """Where all settings come from. A variable that is set but empty counts as not set."""
 
     model_config = SettingsConfigDict(
         env_file=("../.env", ".env"), env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+
+class MessengerSettings(Environment):
+    """What takes messages to people."""
+
+    telegram_bot_token: SecretStr | None = None
+    telegram_url: str = "https://api.telegram.org"
+    smtp_host: str | None = None
+    smtp_port: int = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_from: str = "TradingFlow <noreply@localhost>"
+
+
+class AlertSettings(MessengerSettings):
+    """Whom Alertmanager tells what Prometheus finds; nobody, without any of these."""
+
+    alert_webhook_url: SecretStr | None = None
+    alert_telegram_chat: int | None = None
+    alert_email_to: str | None = Field(default=None, description="One address, or several with commas between")
+    alert_heartbeat_url: SecretStr | None = Field(default=None, description="Asked each minute while alerts work")
+
+
+class PlatformSettings(Environment):
+    """What every service shares: environment, logs, the three data services, the chains.
+
+    The data services are on `data_server_host` unless one has a host, or a whole URL, of its own.
+    """
 
     environment: Literal["local", "staging", "production"] = "local"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -222,7 +247,7 @@ class TradingSettings(PlatformSettings):
         return wanted == "required"
 
 
-class ExecutorSettings(TradingSettings):
+class ExecutorSettings(MessengerSettings, TradingSettings):
     """The Celery worker: the only process that can read operator keys.
 
     `operator_private_key` holds one key or several separated by commas; a keystore file (Web3 Secret Storage) may
@@ -247,14 +272,6 @@ class ExecutorSettings(TradingSettings):
     outbound_allowed: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="Networks webhooks may reach although they are not public"
     )
-    telegram_bot_token: SecretStr | None = None
-    telegram_url: str = "https://api.telegram.org"
-    smtp_host: str | None = None
-    smtp_port: int = 587
-    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
-    smtp_user: str | None = None
-    smtp_password: SecretStr | None = None
-    smtp_from: str = "TradingFlow <noreply@localhost>"
 
     def _weak_secrets(self) -> list[str]:
         unused = "OPERATOR_KEYSTORE_PASSWORD" if self.operator_keystore is None else "OPERATOR_PRIVATE_KEY"

@@ -13,7 +13,9 @@ from tests.unit.deployment.deployment_files import DATA_FILE, REPOSITORY, SERVIC
 from tradingflow.core.config import (
     LOCAL_ONLY_SECRETS,
     AccountManagerSettings,
+    AlertSettings,
     BeatSettings,
+    Environment,
     ExecutorSettings,
     MonitorSettings,
     PlatformSettings,
@@ -40,7 +42,8 @@ def named() -> list[str]:
 
 
 def settings_names() -> set[str]:
-    return {field.upper() for cls in SETTINGS for field in cls.model_fields}
+    classes: tuple[type[Environment], ...] = (*SETTINGS, AlertSettings)
+    return {field.upper() for cls in classes for field in cls.model_fields}
 
 
 def values() -> dict[str, str]:
@@ -83,8 +86,8 @@ def test_the_example_as_it_is_starts_every_service(
     assert "127.0.0.1:5432" in loaded.database_dsn
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_set_values_equal_the_defaults_so_that_the_example_hides_no_surprise(settings: type[PlatformSettings]) -> None:
+@pytest.mark.parametrize("settings", [*SETTINGS, AlertSettings])
+def test_set_values_equal_the_defaults_so_that_the_example_hides_no_surprise(settings: type[Environment]) -> None:
     for name, field in settings.model_fields.items():
         shown = values().get(name.upper())
         if shown is None or name == "chains":

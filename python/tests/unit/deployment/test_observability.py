@@ -2,18 +2,17 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import prometheus_client
-import pytest
 import yaml
 
 from tests.unit.deployment.deployment_files import REPOSITORY, SERVICES_FILE, compose_file
 from tradingflow.account_manager.celery_metrics import measure_beat
+from tradingflow.core.config import AlertSettings
 from tradingflow.messaging.queues import QueueDepth
 from tradingflow.monitor import metrics as monitor_metrics  # noqa: F401 - registers what it measures
 from tradingflow.operation.exporter import queue_samples, vital_samples
@@ -79,11 +78,22 @@ def test_every_alert_has_a_page_that_says_what_to_do_and_a_case() -> None:
 
 
 def test_the_rules_fire_when_they_should_and_only_then() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool (Debian's package prometheus) is not installed")
     done = subprocess.run(
-        [promtool, "test", "rules", "alerts_test.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_tells_alerts_gets_exactly_its_settings() -> None:
+    watchers = compose_file("docker-compose-observability.yml")["services"]
+    assert set(watchers["alert-routes"]["environment"]) == {field.upper() for field in AlertSettings.model_fields}
+    told = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["alerting"]["alertmanagers"]
+    assert told == [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -97,7 +107,8 @@ def test_every_service_is_scraped_where_it_listens() -> None:
     ports = {
         name: service.get("environment", {}).get(f"{name.replace('-', '_').upper()}_PORT") for name, service in services
     }
-    assert {name: port for name, port in scraped.items() if name != "exporter"} == {n: p for n, p in ports.items() if p}
+    ours = {name: port for name, port in scraped.items() if name not in {"exporter", "alertmanager"}}
+    assert ours == {n: p for n, p in ports.items() if p}
 
 
 def target_port(job: dict[str, Any]) -> str:
