@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from tests.integration.worker.conftest import Client, StartWorker, until
 from tests.integration.worker.nodes import Fail, node
+from tradingflow.py_worker.runtime.worker import MAX_WAITING_OF_USER_PER_SLOT
 
 
 async def test_a_saturated_worker_answers_429_with_retry_after(worker: FastAPI, client: Client) -> None:
@@ -21,6 +22,23 @@ async def test_a_saturated_worker_answers_429_with_retry_after(worker: FastAPI, 
     answer = await client.post("/flows/execute", body)
     assert (answer.status_code, answer.json()["error"]) == (429, "worker_saturated")
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_user_with_too_much_waiting_is_refused_and_no_other(
+    worker: FastAPI, client: Client, stranger: Client
+) -> None:
+    slots = worker.state.parts.worker.slots
+    slots.limit, limit = 1, slots.limit
+    slots.submit(uuid4(), lambda: True)
+    for _ in range(MAX_WAITING_OF_USER_PER_SLOT + 1):
+        slots.submit(client.user_id, lambda: False)
+    body: dict[str, Any] = {"flow_id": "f", "cycle_interval": 0, "flow_json": {"nodes": [node("a", "emit")]}}
+    answer = await client.post("/flows/execute", body)
+    assert (answer.status_code, answer.json()["error"]) == (429, "too_much_waiting")
+    assert "3 of your node tasks wait" in answer.json()["detail"]
+    assert (await stranger.post("/flows/execute", body)).is_success
+    slots.limit = limit
+    slots.free()
 
 
 async def test_a_node_that_pauses_before_its_next_attempt_leaves_its_slot_to_others(

@@ -93,7 +93,7 @@ async def run_cycle(
     request: Annotated[CycleRequest | None, Body()] = None,
 ) -> CycleView:
     """Start the next cycle now."""
-    parts.worker.require_room()
+    parts.worker.require_room(flow.user_id)
     schedule = await store.get_schedule(session, flow, lock=True)
     if request and request.cycle is not None and request.cycle != schedule.next_cycle:
         raise Conflict("unexpected_cycle", f"the flow's next cycle is {schedule.next_cycle}, not {request.cycle}")

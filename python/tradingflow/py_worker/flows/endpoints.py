@@ -69,7 +69,7 @@ async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) 
 
     409, and nothing is stored, when its trades would certainly revert: see POST /flows/{flow_id}/preflight.
     """
-    parts.worker.require_room()
+    parts.worker.require_room(service.user_id)
     _judge(request, parts)
     flow, schedule = await service.execute(request)
     await parts.contract_triggers.follow(service.session, schedule.trigger)

@@ -59,7 +59,7 @@ async def execute_node(request: NodeRequest, service: Service, parts: TheParts) 
 
     Its signals go nowhere by themselves: read them from the node task, or feed a cycle with `partial-run`.
     """
-    parts.worker.require_room()
+    parts.worker.require_room(service.user_id)
     _judge_ends(request)
     flow = await store.find_flow(service.session, service.user_id, request.flow_id, lock=True)
     if flow is not None:

@@ -109,13 +109,13 @@ async def call_hook(
 
     Answered once the call is stored: from then on it starts one cycle, or is skipped as the flow's `overlap` says.
     """
-    parts.worker.require_room()
     payload = _payload(await request.body())
     flow = await session.scalar(
         select(Flow).join(FlowHook, FlowHook.flow_pk == Flow.id).where(FlowHook.token_hash == _hash(token))
     )
     if flow is None:
         raise NotFound("hook", "with this token")
+    parts.worker.require_room(flow.user_id)
     schedule = await store.get_schedule(session, flow)
     if flow.status == "stopped" or schedule.trigger["type"] != "webhook":
         raise Conflict("flow_not_running", "the flow of this webhook does not run, or waits for something else")

@@ -27,6 +27,9 @@ class FairSlots:
     def waiting(self) -> int:
         return sum(map(len, self._queues.values()))
 
+    def waiting_of(self, user: UUID) -> int:
+        return len(self._queues.get(user, ()))
+
     def submit(self, user: UUID, start: Start) -> None:
         """Start now when a slot is free, else when it is this user's turn."""
         if self._taken < self.limit:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -43,6 +43,8 @@ PREFETCH = 200
 LOOK_AFTER_PERIOD_S = 0.25
 # Beyond these the API takes no new work: what waits is a backlog of many seconds, held in memory.
 MAX_WAITING_PER_SLOT = 10
+# Of one user, who is refused while all others are not.
+MAX_WAITING_OF_USER_PER_SLOT = 2
 MAX_UNCOMMITTED = 50_000
 RETRY_AFTER_S = 5
 # On SIGTERM: what ends within FINISH_S ends here, the rest is handed over; then DRAIN_S for the last commits.
@@ -143,13 +145,15 @@ class Worker:
             "slots": self.slots.limit,
         }
 
-    def require_room(self) -> None:
-        """Raises TooManyRequests while this worker has far more in hand than it can run."""
-        waiting = self.slots.waiting
-        if waiting > MAX_WAITING_PER_SLOT * self.slots.limit or len(self.committer) > MAX_UNCOMMITTED:
-            raise TooManyRequests(
-                "worker_saturated", f"{waiting} node tasks wait for a slot; try again shortly", RETRY_AFTER_S
-            )
+    def require_room(self, user: UUID) -> None:
+        """Raises TooManyRequests while this worker has far more in hand, of all users or this one, than it can run."""
+        mine, all_ = self.slots.waiting_of(user), self.slots.waiting
+        if mine > MAX_WAITING_OF_USER_PER_SLOT * self.slots.limit:
+            what = f"{mine} of your node tasks wait for a slot; try again shortly"
+            raise TooManyRequests("too_much_waiting", what, RETRY_AFTER_S)
+        if all_ > MAX_WAITING_PER_SLOT * self.slots.limit or len(self.committer) > MAX_UNCOMMITTED:
+            what = f"{all_} node tasks wait for a slot; try again shortly"
+            raise TooManyRequests("worker_saturated", what, RETRY_AFTER_S)
 
     async def _look_after_running(self) -> None:
         while True:
