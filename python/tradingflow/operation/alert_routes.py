@@ -13,8 +13,10 @@ GROUP_INTERVAL = "5m"
 # Until it is mended: a page is told again soon, a ticket once a day.
 PAGE_AGAIN = "1h"
 TICKET_AGAIN = "24h"
-# Watchdog fires always; who is told it and hears nothing for longer knows that the alerts themselves are down.
+# Watchdog fires always; who is told it and hears nothing for longer knows that alerts reach nobody.
 HEARTBEAT_EVERY = "1m"
+# Below it: what was told a moment less than this ago is left out of a round.
+HEARTBEAT_AGAIN = "30s"
 # Alertmanager speaks TLS from the first byte on this port only.
 IMPLICIT_TLS_PORT = 465
 
@@ -35,11 +37,15 @@ def alertmanager_config(settings: AlertSettings) -> dict[str, Any]:
                     "receiver": "heartbeat",
                     "group_wait": "0s",
                     "group_interval": HEARTBEAT_EVERY,
-                    "repeat_interval": HEARTBEAT_EVERY,
+                    "repeat_interval": HEARTBEAT_AGAIN,
                 },
                 {"matchers": ['severity="ticket"'], "receiver": "operator", "repeat_interval": TICKET_AGAIN},
             ],
         },
+        # Who cannot be told that telling fails is told by the silence of the heartbeat.
+        "inhibit_rules": [
+            {"source_matchers": ['alertname="AlertsUntold"'], "target_matchers": ['alertname="Watchdog"']},
+        ],
         "receivers": [operator, {"name": "heartbeat", **_heartbeat(settings)}],
     }
 

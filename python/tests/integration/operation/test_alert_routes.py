@@ -6,7 +6,9 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,12 @@ class Told:
 
     def __init__(self) -> None:
         self.posted: dict[str, Any] = {}
+        self.count: Counter[str] = Counter()
         self.base = ""
 
     async def take(self, request: web.Request) -> web.Response:
         self.posted[request.path] = await request.json()
+        self.count[request.path] += 1
         message = {"message_id": 1, "date": 1, "chat": {"id": -42, "type": "group"}}
         return web.json_response({"ok": True, "result": message})
 
@@ -56,6 +60,29 @@ async def told() -> AsyncIterator[Told]:
     told.base = f"http://{LOOPBACK}:{runner.addresses[0][1]}"
     yield told
     await runner.cleanup()
+
+
+@contextmanager
+def alertmanager(config: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Its URL."""
+    file = folder / "alertmanager.yml"
+    file.write_text(json.dumps(config))
+    port = free_port()
+    url = f"http://{LOOPBACK}:{port}"
+    options = ["--cluster.listen-address=", f"--storage.path={folder}", f"--web.listen-address={LOOPBACK}:{port}"]
+    server = ServiceProcess(
+        "alertmanager",
+        [ALERTMANAGER, f"--config.file={file}", *options],
+        directory=folder / "log",
+        cwd=folder,
+        env={},
+        ready_url=f"{url}/-/ready",
+    )
+    server.start()
+    try:
+        yield url
+    finally:
+        server.stop()
 
 
 def settings(**values: Any) -> AlertSettings:
@@ -80,26 +107,9 @@ async def test_an_alert_is_told_by_every_way_and_the_heartbeat_beside(
                 smtp_security="none",
             )
         )
-        file = tmp_path / "alertmanager.yml"
-        file.write_text(json.dumps(config))
-        port = free_port()
-        url = f"http://{LOOPBACK}:{port}"
-        options = ["--cluster.listen-address=", f"--storage.path={tmp_path}", f"--web.listen-address={LOOPBACK}:{port}"]
-        server = ServiceProcess(
-            "alertmanager",
-            [ALERTMANAGER, f"--config.file={file}", *options],
-            directory=tmp_path / "log",
-            cwd=tmp_path,
-            env={},
-            ready_url=f"{url}/-/ready",
-        )
-        await asyncio.to_thread(server.start)
-        try:
-            async with httpx.AsyncClient() as client:
-                (await client.post(f"{url}/api/v2/alerts", json=FIRING)).raise_for_status()
+        with alertmanager(config, tmp_path) as url:
+            (await asyncio.to_thread(httpx.post, f"{url}/api/v2/alerts", json=FIRING)).raise_for_status()
             assert await asyncio.to_thread(eventually, lambda: len(told.posted) == 3 and bool(mails.mails))
-        finally:
-            await asyncio.to_thread(server.stop)
     alerts = {path: [a["labels"]["alertname"] for a in told.posted[path]["alerts"]] for path in ("/hook", "/heartbeat")}
     assert alerts == {"/hook": ["StuckTrade"], "/heartbeat": ["Watchdog"]}
     message = told.posted["/bot123:secret/sendMessage"]
@@ -107,6 +117,32 @@ async def test_an_alert_is_told_by_every_way_and_the_heartbeat_beside(
     assert "a <b> & _c_ open" in message["text"]
     assert mails.recipients == ["RCPT TO:<night@example.com>"]
     assert "StuckTrade" in mails.mails[0]["subject"]
+
+
+def test_the_heartbeat_is_told_again_before_the_next_round() -> None:
+    """What was told a moment less than `repeat_interval` ago is left out: of every second round, were both equal."""
+    (heartbeat, _) = alertmanager_config(settings())["route"]["routes"]
+    assert (heartbeat["group_interval"], heartbeat["repeat_interval"]) == ("1m", "30s")
+
+
+async def test_the_heartbeat_is_silent_while_somebody_cannot_be_told(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_routes, "HEARTBEAT_EVERY", "1s")
+    monkeypatch.setattr(alert_routes, "HEARTBEAT_AGAIN", "500ms")
+    monkeypatch.setattr(alert_routes, "GROUP_WAIT", "0s")
+    config = alertmanager_config(
+        settings(alert_webhook_url=f"{told.base}/hook", alert_heartbeat_url=f"{told.base}/heartbeat")
+    )
+    with alertmanager(config, tmp_path) as url:
+        (await asyncio.to_thread(httpx.post, f"{url}/api/v2/alerts", json=FIRING)).raise_for_status()
+        assert await asyncio.to_thread(eventually, lambda: told.count["/heartbeat"] >= 2)
+        untold = [{"labels": {"alertname": "AlertsUntold", "severity": "page", "integration": "email"}}]
+        (await asyncio.to_thread(httpx.post, f"{url}/api/v2/alerts", json=untold)).raise_for_status()
+        alerts = await asyncio.to_thread(httpx.get, f"{url}/api/v2/alerts")
+        state = {alert["labels"]["alertname"]: alert["status"]["inhibitedBy"] for alert in alerts.json()}
+    assert state["Watchdog"]
+    assert not state["StuckTrade"]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ def test_the_rules_fire_when_they_should_and_only_then() -> None:
 def test_what_tells_alerts_gets_exactly_its_settings() -> None:
     watchers = compose_file("docker-compose-observability.yml")["services"]
     assert set(watchers["alert-routes"]["environment"]) == {field.upper() for field in AlertSettings.model_fields}
+    # Compose makes anew what changed: a token in `.env` must not leave Alertmanager with the old one.
+    assert watchers["alertmanager"]["environment"] == watchers["alert-routes"]["environment"]
     told = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["alerting"]["alertmanagers"]
     assert told == [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]
 
