@@ -162,7 +162,7 @@ def follow(
 
 @app.command()
 def unwanted(chain_id: ChainId) -> None:
-    """List contracts that no user has registered (any more), no factory announced and CHAINS does not name."""
+    """List contracts that no user wants (any more), no factory announced and CHAINS does not name."""
     contracts = _at_desk(chain_id, lambda desk: desk.unwanted())
     for contract in contracts:
         typer.echo(f"{contract.address}  {contract.kind}  from block {contract.from_block}")
@@ -173,10 +173,10 @@ def unwanted(chain_id: ChainId) -> None:
 def unfollow(
     chain_id: ChainId,
     address: Annotated[str, typer.Argument(help="A monitored contract.")],
-    users_too: Annotated[bool, typer.Option("--users-too", help="Although users have registered it.")] = False,
+    users_too: Annotated[bool, typer.Option("--users-too", help="Although users want it.")] = False,
 ) -> None:
     """Forget a contract with its events; the running Monitor reads it no more."""
     from tradingflow.core.evm import parse_address
 
     gone = _at_desk(chain_id, lambda desk: desk.unfollow(parse_address(address), users_too=users_too))
-    typer.echo(f"{address} is followed no more; {gone} events are forgotten")
+    typer.echo(f"{address} is followed no more; {gone} events are forgotten. The same again, later, forgets the newest")

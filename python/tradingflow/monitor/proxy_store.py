@@ -90,6 +90,12 @@ async def rollback_implementations(connection: AsyncConnection, chain_id: int, a
     )
 
 
+async def forget_implementations(connection: AsyncConnection, chain_id: int, address: str) -> None:
+    """Of a proxy that is followed no more."""
+    steps = (ContractImplementation.chain_id == chain_id, ContractImplementation.address == address)
+    await connection.execute(delete(ContractImplementation).where(*steps))
+
+
 async def forget_examination(connection: AsyncConnection, chain_id: int, ancestor: int) -> None:
     """Have contracts looked at again whose state was read at a block that is gone."""
     await connection.execute(

@@ -39,7 +39,12 @@ from tradingflow.monitor.discovery import Discovery
 from tradingflow.monitor.discovery import FactoryRule as Rule
 from tradingflow.monitor.notify import LANE, announce, pieces_of, revert_messages
 from tradingflow.monitor.proxies import Implementation
-from tradingflow.monitor.proxy_store import forget_examination, insert_implementations, rollback_implementations
+from tradingflow.monitor.proxy_store import (
+    forget_examination,
+    forget_implementations,
+    insert_implementations,
+    rollback_implementations,
+)
 
 log = get_logger(__name__)
 
@@ -191,9 +196,12 @@ class ChainStore:
         self._generation = generation
         return contracts
 
-    async def change_followed(self, connection: AsyncConnection) -> None:
-        """Take the cursor until the transaction ends, and have who reads the chain load its contracts again."""
+    async def end_following(self, connection: AsyncConnection, address: str) -> None:
+        """Store no more events of a contract that no factory announced; those stored stay."""
         await self._cursor(connection, lock=True)
+        ours = (MonitoredContract.chain_id == self._chain_id, MonitoredContract.address == address)
+        await connection.execute(delete(MonitoredContract).where(*ours, MonitoredContract.discovered_by.is_(None)))
+        await forget_implementations(connection, self._chain_id, address)
         await self._next_generation(connection)
 
     async def _next_generation(self, connection: AsyncConnection) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import insert, select, text
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
@@ -16,7 +16,16 @@ from tradingflow.chain.registry import AbiRegistry
 from tradingflow.core.config import ChainSettings, MonitorSettings
 from tradingflow.core.errors import Conflict, NotFound
 from tradingflow.core.evm import parse_address
-from tradingflow.db.models import User, UserContract, Vault
+from tradingflow.db.models import (
+    Flow,
+    FlowLog,
+    NotificationChannel,
+    NotificationDelivery,
+    Schedule,
+    User,
+    UserContract,
+    Vault,
+)
 from tradingflow.monitor.desk import Desk, open_desk
 from tradingflow.monitor.server import ChainParts, open_chain
 from tradingflow.monitor.store import CursorMoved
@@ -67,6 +76,7 @@ async def register(engine: AsyncEngine, address: str) -> None:
 async def test_what_nobody_has_registered_is_named_and_ended_under_a_running_monitor(
     parts: ChainParts, desk: Desk, stored: Stored, token: str, emitter: Emitter
 ) -> None:
+    await become_final(parts, stored, emitter)
     assert [contract.address for contract in await desk.unwanted()] == [token]
     assert await desk.unfollow(token, users_too=False) == 2
     emitter.send(token, word(1) + word(7))
@@ -83,6 +93,73 @@ async def test_what_nobody_has_registered_is_named_and_ended_under_a_running_mon
     assert len(await stored.events()) == 3
 
 
+async def become_final(parts: ChainParts, stored: Stored, emitter: Emitter) -> None:
+    """Everything stored until now."""
+    head = emitter.head
+    emitter.anvil.rpc("anvil_mine", "0x4")
+    await catch_up(parts.follower)
+    assert (await stored.cursor()).next_final_block > head
+
+
+async def test_an_event_whose_notice_could_be_taken_back_stays_for_a_while(
+    parts: ChainParts, desk: Desk, engine: AsyncEngine, stored: Stored, emitter: Emitter, token: str
+) -> None:
+    """A notice whose event is gone is taken back, as if a reorg had removed it."""
+    assert await desk.unfollow(token, users_too=False) == 0
+    assert len(await stored.events()) == 2
+    await parts.follower.run_once()
+    emitter.anvil.rpc("anvil_mine", "0x1")
+    assert await parts.follower.run_once() == 1
+    await become_final(parts, stored, emitter)
+    notice = await open_notice(engine, (await stored.events())[0].block_number)
+    with pytest.raises(NotFound):
+        await desk.unfollow(token, users_too=False)
+    async with engine.begin() as connection:
+        closed = update(NotificationDelivery).where(NotificationDelivery.id == notice).values(block_number=None)
+        await connection.execute(closed)
+    assert await desk.unfollow(token, users_too=False) == 2
+    assert await stored.events() == []
+
+
+async def open_notice(engine: AsyncEngine, block_number: int) -> UUID:
+    """Of an event that a reorg may still take back, as far as its sender knows."""
+    user, channel, notice = uuid4(), uuid4(), uuid4()
+    async with engine.begin() as connection:
+        await connection.execute(insert(User).values(id=user))
+        await connection.execute(
+            insert(NotificationChannel).values(id=channel, user_id=user, kind="webhook", target="-", status="active")
+        )
+        told = {
+            "key": "k",
+            "topic": "contract_event",
+            "payload": {},
+            "chain_id": CHAIN_ID,
+            "block_number": block_number,
+        }
+        await connection.execute(insert(NotificationDelivery).values(id=notice, channel_id=channel, **told))
+    return notice
+
+
+async def test_what_a_flow_waits_for_is_wanted_and_its_owner_reads_of_the_end(
+    desk: Desk, engine: AsyncEngine, token: str
+) -> None:
+    user, flow = uuid4(), uuid4()
+    trigger = {"type": "contract_event", "chain_id": CHAIN_ID, "address": token, "event": None, "final": False}
+    async with engine.begin() as connection:
+        await connection.execute(insert(User).values(id=user))
+        made = {"flow_id": "f", "status": "running", "mode": "live", "current_version": 1}
+        await connection.execute(insert(Flow).values(id=flow, user_id=user, **made))
+        await connection.execute(insert(Schedule).values(flow_pk=flow, trigger=trigger))
+    assert await desk.unwanted() == []
+    with pytest.raises(Conflict, match="1 flows wait"):
+        await desk.unfollow(token, users_too=False)
+    await desk.unfollow(token, users_too=True)
+    async with engine.connect() as connection:
+        (line,) = (await connection.execute(select(FlowLog.flow_pk, FlowLog.message))).all()
+    assert line.flow_pk == flow
+    assert token in line.message
+
+
 async def test_what_a_user_registered_is_ended_only_when_that_is_said(
     desk: Desk, engine: AsyncEngine, token: str
 ) -> None:
@@ -90,7 +167,7 @@ async def test_what_a_user_registered_is_ended_only_when_that_is_said(
     assert await desk.unwanted() == []
     with pytest.raises(Conflict, match="1 users have registered"):
         await desk.unfollow(token, users_too=False)
-    assert await desk.unfollow(token, users_too=True) == 2
+    await desk.unfollow(token, users_too=True)
     async with engine.connect() as connection:
         assert (await connection.execute(select(UserContract.id))).all() == []
 
