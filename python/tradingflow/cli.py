@@ -58,8 +58,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object
 def exporter(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7003,
+    disk: Annotated[Path, typer.Option(help="A folder on the disk to watch.", exists=True)] = Path(),
 ) -> None:
-    """Publish the platform's vitals for Prometheus at /metrics: trades, schedules, queues, outbox, dead letters."""
+    """Publish for Prometheus at /metrics: trades, schedules, queues, outbox, dead letters, connections, disk."""
     from tradingflow.core.config import PlatformSettings
     from tradingflow.core.logging import configure_logging
     from tradingflow.operation.exporter import create_app
@@ -67,7 +68,7 @@ def exporter(
 
     settings = PlatformSettings()
     configure_logging("exporter", settings.log_level, json=settings.log_format == "json", directory=settings.log_dir)
-    serve(create_app(settings), host, port)
+    serve(create_app(settings, disk), host, port)
 
 
 @app.command("alert-routes")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -17,8 +19,11 @@ from tradingflow.operation.vitals import Backlog, Vitals, read_vitals
 Sample = tuple[str, str, dict[str, str], float]
 
 
-def create_app(settings: PlatformSettings) -> FastAPI:
-    """`/metrics` and `/health`; a scrape fails with 500 while PostgreSQL or RabbitMQ is away, which is an alert too."""
+def create_app(settings: PlatformSettings, disk: Path) -> FastAPI:
+    """`/metrics` and `/health`; a scrape fails with 500 while PostgreSQL or RabbitMQ is away, which is an alert too.
+
+    `disk` is a folder on the disk to watch.
+    """
     engine = make_engine(settings, application="tradingflow-exporter", pool_size=1)
 
     @asynccontextmanager
@@ -34,19 +39,19 @@ def create_app(settings: PlatformSettings) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(await render(settings, engine), media_type=CONTENT_TYPE_LATEST)
+        return Response(await render(settings, engine, disk), media_type=CONTENT_TYPE_LATEST)
 
     return app
 
 
-async def render(settings: PlatformSettings, engine: AsyncEngine) -> bytes:
+async def render(settings: PlatformSettings, engine: AsyncEngine, disk: Path) -> bytes:
     """One reading in Prometheus text format."""
     async with engine.connect() as connection:
         vitals = await read_vitals(connection)
     depths = await queue_depths(settings.rabbitmq_dsn, queue_names(settings.cycle_partitions))
     registry = CollectorRegistry()
     gauges: dict[str, Gauge] = {}
-    for name, help_text, labels, value in (*vital_samples(vitals), *queue_samples(depths)):
+    for name, help_text, labels, value in (*vital_samples(vitals), *queue_samples(depths), *disk_samples(disk)):
         if name not in gauges:
             gauges[name] = Gauge(name, help_text, list(labels), registry=registry)
         (gauges[name].labels(**labels) if labels else gauges[name]).set(value)
@@ -73,6 +78,11 @@ def vital_samples(vitals: Vitals) -> Iterator[Sample]:
 def _backlog(name: str, what: str, labels: dict[str, str], backlog: Backlog) -> Iterator[Sample]:
     yield f"tradingflow_{name}", f"Number of {what}", labels, backlog.count
     yield f"tradingflow_{name}_oldest_seconds", f"Age of the oldest of the {what}", labels, backlog.oldest_s
+
+
+def disk_samples(folder: Path) -> Iterator[Sample]:
+    """(name, help, labels, value) of the disk a folder is on."""
+    yield "tradingflow_disk_free_bytes", "Free space on the disk of the log folder", {}, shutil.disk_usage(folder).free
 
 
 def queue_samples(depths: dict[str, QueueDepth | None]) -> Iterator[Sample]:

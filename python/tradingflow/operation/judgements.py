@@ -22,7 +22,8 @@ from tradingflow.messaging.topology import CYCLES_DEAD
 from tradingflow.operation.finding import Finding, State, fail, judge, ok, warn
 from tradingflow.operation.vitals import Vitals
 
-LEAST_FREE_BYTES = 2_000_000_000
+# As the alert DiskFills.
+LEAST_FREE_BYTES = 5_000_000_000
 # A sign-in message lives 300 s and a swap's deadline at most 120 s: a clock that is off by this much breaks both soon.
 MOST_SKEW_S = 5.0
 MOST_QUEUED = 1_000

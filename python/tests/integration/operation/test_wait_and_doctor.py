@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -150,14 +151,19 @@ def old_schema() -> list[object]:
     ],
 )
 async def test_trouble_is_named_with_its_cure_and_measured(
-    settings: PlatformSettings, trouble: Callable[[], list[object]], check: str, state: State, gauge: str
+    settings: PlatformSettings,
+    tmp_path: Path,
+    trouble: Callable[[], list[object]],
+    check: str,
+    state: State,
+    gauge: str,
 ) -> None:
     await write(settings, *trouble())
     finding = (await findings(settings))[check]
     assert finding.state is state
     assert finding.fix
     engine = create_async_engine(settings.database_dsn)
-    assert gauge in (await render(settings, engine)).decode()
+    assert gauge in (await render(settings, engine, tmp_path)).decode()
     await engine.dispose()
 
 

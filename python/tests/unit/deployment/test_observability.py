@@ -15,7 +15,8 @@ from tradingflow.account_manager.celery_metrics import measure_beat
 from tradingflow.core.config import AlertSettings
 from tradingflow.messaging.queues import QueueDepth
 from tradingflow.monitor import metrics as monitor_metrics  # noqa: F401 - registers what it measures
-from tradingflow.operation.exporter import queue_samples, vital_samples
+from tradingflow.operation.exporter import disk_samples, queue_samples, vital_samples
+from tradingflow.operation.judgements import LEAST_FREE_BYTES
 from tradingflow.operation.vitals import Backlog, ChainProgress, Vitals
 from tradingflow.web import app as web_app  # noqa: F401 - registers what it measures
 
@@ -44,7 +45,8 @@ def published() -> set[str]:
         dead_letters=0,
         chains=(ChainProgress(1, 0, None, 0),),
     )
-    exported = {sample[0] for sample in (*vital_samples(vitals), *queue_samples({"q": QueueDepth("q", 0, 0)}))}
+    queues = queue_samples({"q": QueueDepth("q", 0, 0)})
+    exported = {sample[0] for sample in (*vital_samples(vitals), *queues, *disk_samples(FOLDER))}
     beat = prometheus_client.CollectorRegistry()
     measure_beat(beat)
     registered = (*prometheus_client.REGISTRY.collect(), *beat.collect())
@@ -82,6 +84,11 @@ def test_the_rules_fire_when_they_should_and_only_then() -> None:
         ["promtool", "test", "rules", "alerts_test.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_doctor_and_the_alert_want_the_same_room() -> None:
+    (rule,) = (rule for rule in rules() if rule["alert"] == "DiskFills")
+    assert float(rule["expr"].rpartition("<")[2]) == LEAST_FREE_BYTES
 
 
 def test_what_tells_alerts_gets_exactly_its_settings() -> None:
