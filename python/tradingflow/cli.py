@@ -111,9 +111,16 @@ def backup(
 def restore(
     folder: Annotated[Path, typer.Argument(help="The folder that `backup` printed.")],
     replace: Annotated[bool, typer.Option("--replace", help="Drop the tables that are there.")] = False,
+    as_it_was: Annotated[
+        bool, typer.Option("--as-it-was", help="Let live flows trade on, and sessions and API keys live.")
+    ] = False,
     management: Management = "",
 ) -> None:
-    """Put a back-up back; the services must be stopped. Ends on the newest schema."""
+    """Put a back-up back; the services must be stopped. Ends on the newest schema.
+
+    Live flows come back paused, and every session and API key ended: what its owner ended since the back-up was taken
+    is not in it.
+    """
     from tradingflow.core.config import PlatformSettings
     from tradingflow.operation import restore as steps
     from tradingflow.operation.archive import Manifest
@@ -125,9 +132,11 @@ def restore(
     asyncio.run(steps.clear_the_way(settings, replace=replace))
     with steps.or_as_it_was(settings):
         steps.migrate(manifest.revision)
-        rows = asyncio.run(steps.load(settings, folder, manifest))
+        held_back = asyncio.run(steps.load(settings, folder, manifest, as_it_was=as_it_was))
         steps.migrate("head")
-    typer.echo(f"{rows} rows of {manifest.created_at} are back")
+    typer.echo(f"{sum(file.rows for file in manifest.tables)} rows of {manifest.created_at} are back")
+    if held_back is not None:
+        typer.echo(held_back)
     if management:
         api = ManagementApi(management, settings)
         asyncio.run(steps.load_definitions(folder, settings.rabbitmq_vhost, api, typer.echo))

@@ -22,6 +22,7 @@ from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken
 from tradingflow.db.engine import make_engine
 from tradingflow.operation.archive import RABBITMQ, Manifest, TableFile, table_file
 from tradingflow.operation.broker_definitions import ManagementApi
+from tradingflow.operation.held_back import HeldBack, hold_back
 from tradingflow.operation.migrations import ALEMBIC_INI, knows
 
 ASIDE = "before_restore"
@@ -92,14 +93,19 @@ def migrate(revision: str) -> None:
     command.upgrade(Config(str(ALEMBIC_INI)), revision)
 
 
-async def load(settings: PlatformSettings, folder: Path, manifest: Manifest) -> int:
-    """Copy every row in, all or nothing; how many there were. The tables are those of the manifest's revision."""
+async def load(
+    settings: PlatformSettings, folder: Path, manifest: Manifest, *, as_it_was: bool = False
+) -> HeldBack | None:
+    """Copy every row in, all or nothing; what is held back of it, unless it is to go on as it was.
+
+    The tables are those of the manifest's revision.
+    """
     async with _only_session(settings) as connection:
         await _empty(connection)
         for file in manifest.tables:
             await _load_table(connection, folder, file)
         await _advance_sequences(connection)
-    return sum(file.rows for file in manifest.tables)
+        return None if as_it_was else await hold_back(connection, manifest.created_at)
 
 
 async def load_definitions(folder: Path, vhost: str, management: ManagementApi, say: Callable[[str], None]) -> None:

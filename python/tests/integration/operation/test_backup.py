@@ -4,9 +4,11 @@ import asyncio
 import gzip
 import json
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import insert, select, text
@@ -18,15 +20,28 @@ from devstack.private_servers import PrivateServers
 from tradingflow.cli import app
 from tradingflow.core.config import PlatformSettings
 from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken
-from tradingflow.db.models import Base, ContractEvent, Flow, FlowVersion, OutboxMessage, User
+from tradingflow.db.models import (
+    ApiKey,
+    AuthSession,
+    Base,
+    ContractEvent,
+    Cycle,
+    Flow,
+    FlowLog,
+    FlowVersion,
+    OutboxMessage,
+    User,
+)
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.queues import queue_depths, queue_names
 from tradingflow.operation import restore
-from tradingflow.operation.archive import MANIFEST, table_file
+from tradingflow.operation.archive import MANIFEST, sha256_of, table_file
 
 USER_ID, FLOW_ID = uuid4(), uuid4()
 # Before backtests, exchange candles and what came after.
 OLDER = "0010"
+# Before cycles had a mode.
+ALL_LIVE = "0008"
 COLUMNS = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
 NAMED = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_)'"
 Rows = dict[str, list[tuple[object, ...]]]
@@ -98,7 +113,13 @@ def made_by(folder: Path, revision: str, has: dict[str, set[str]] | None = None)
     if has is not None:
         manifest["tables"] = [table for table in manifest["tables"] if table["table"] in has]
         for table in manifest["tables"]:
-            table["columns"] = [column for column in table["columns"] if column in has[table["table"]]]
+            kept = [column in has[table["table"]] for column in table["columns"]]
+            table["columns"] = list(compress(table["columns"], kept))
+            file = table_file(folder, table["table"])
+            lines = gzip.decompress(file.read_bytes()).splitlines()
+            cut = (b"\t".join(compress(line.split(b"\t"), kept)) + b"\n" for line in lines)
+            file.write_bytes(gzip.compress(b"".join(cut)))
+            table["sha256"] = sha256_of(file)
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -127,10 +148,78 @@ async def test_every_row_is_back_in_an_empty_database(
     folder = await asyncio.to_thread(backed_up, backups)
 
     monkeypatch.setenv("DATABASE_URL", another_database)
-    done = await asyncio.to_thread(run, "restore", str(folder))
+    done = await asyncio.to_thread(run, "restore", str(folder), "--as-it-was")
     assert done.exit_code == 0, done.output
     assert await rows(another_database) == before
     assert sum(map(len, before.values())) >= 7
+
+
+async def fill_what_goes_on(url: str) -> dict[str, UUID]:
+    """Flows by name, one cycle that was opened live before its flow was changed to paper, two sessions and two keys."""
+    named: dict[str, dict[str, Any]] = {
+        name: {"id": uuid4(), "user_id": USER_ID, "flow_id": name, "status": status, "mode": mode, "current_version": 1}
+        for name, status, mode in (
+            ("live", "running", "live"),
+            ("live once", "running", "paper"),
+            ("paper", "running", "paper"),
+            ("stopped", "stopped", "live"),
+        )
+    }
+    was_live = named["live once"]["id"]
+    common = {"user_id": USER_ID, "wallet_address": "0x" + "11" * 20, "expires_at": text("now() + interval '1 day'")}
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(insert(Flow), list(named.values()))
+        await connection.execute(insert(FlowVersion), [{"flow_pk": was_live, "version": 1, "graph": {}}])
+        cycle = {"flow_pk": was_live, "cycle": 7, "version": 1, "mode": "live", "status": "running"}
+        await connection.execute(insert(Cycle).values({**cycle, "fire_time": text("now()")}))
+        for number, revoked_at in enumerate((None, text("now() - interval '1 hour'"))):
+            ends = {**common, "revoked_at": revoked_at}
+            await connection.execute(insert(AuthSession).values({**ends, "id": uuid4(), "last_used_at": text("now()")}))
+            key = {**ends, "id": uuid4(), "name": "bot", "hash": bytes([number]), "scopes": ["flows:read"]}
+            await connection.execute(insert(ApiKey).values(key))
+    await engine.dispose()
+    return {name: flow["id"] for name, flow in named.items()}
+
+
+@pytest.mark.parametrize("revision", [None, ALL_LIVE])
+async def test_what_an_owner_may_have_ended_since_does_not_go_on_by_itself(
+    settings: PlatformSettings,
+    backups: Path,
+    another_database: str,
+    empty_database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    revision: str | None,
+) -> None:
+    """Out of a back-up of this release, and of one whose tables say less."""
+    await fill(settings.database_dsn)
+    flows = await fill_what_goes_on(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    if revision is not None:
+        monkeypatch.setenv("DATABASE_URL", empty_database_url)
+        await asyncio.to_thread(restore.migrate, revision)
+        made_by(folder, revision, await columns(empty_database_url))
+
+    monkeypatch.setenv("DATABASE_URL", another_database)
+    done = await asyncio.to_thread(run, "restore", str(folder))
+    assert "3 live flows paused, 1 sessions ended, 1 API keys revoked" in done.output
+    engine = create_async_engine(another_database)
+    async with engine.connect() as connection:
+        found = await connection.execute(select(Flow.id, Flow.status))
+        statuses = {row.id: row.status for row in found}
+        lines = (await connection.execute(select(FlowLog.flow_pk, FlowLog.cycle, FlowLog.message))).all()
+        living = [
+            await connection.scalar(select(table.id).where(table.revoked_at.is_(None)))
+            for table in (AuthSession, ApiKey)
+        ]
+        ended_earlier = select(AuthSession.id).where(AuthSession.revoked_at < text("now() - interval '30 minutes'"))
+        assert len((await connection.scalars(ended_earlier)).all()) == 1
+    await engine.dispose()
+    paused = {FLOW_ID, flows["live"], flows["live once"]}
+    assert statuses == dict.fromkeys(paused, "paused") | {flows["paper"]: "running", flows["stopped"]: "stopped"}
+    assert {line.flow_pk: line.cycle for line in lines} == dict.fromkeys(paused, 0) | {flows["live once"]: 7}
+    assert all("back-up" in line.message for line in lines)
+    assert living == [None, None]
 
 
 async def test_the_next_generated_key_comes_after_the_restored_ones(
@@ -172,7 +261,7 @@ async def test_a_back_up_is_one_moment_although_writing_goes_on(
     monkeypatch.setattr(module, "_dump_table", dump_while_somebody_writes)
     folder = await asyncio.to_thread(backed_up, backups)
     monkeypatch.setenv("DATABASE_URL", another_database)
-    await asyncio.to_thread(run, "restore", str(folder))
+    await asyncio.to_thread(run, "restore", str(folder), "--as-it-was")
     assert await rows(another_database) == before
 
 
@@ -183,7 +272,7 @@ async def test_tables_in_place_are_kept_unless_told_otherwise(settings: Platform
     with pytest.raises(Conflict, match="--replace"):
         await asyncio.to_thread(run, "restore", str(folder))
     assert await rows(settings.database_dsn) == before
-    done = await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    done = await asyncio.to_thread(run, "restore", str(folder), "--replace", "--as-it-was")
     assert done.exit_code == 0, done.output
     assert await rows(settings.database_dsn) == before
 
@@ -238,7 +327,7 @@ async def test_a_back_up_of_an_older_release_is_restored_and_brought_up_to_date(
     made_by(folder, OLDER, await columns(empty_database_url))
 
     monkeypatch.setenv("DATABASE_URL", another_database)
-    done = await asyncio.to_thread(run, "restore", str(folder))
+    done = await asyncio.to_thread(run, "restore", str(folder), "--as-it-was")
     assert done.exit_code == 0, done.output
     assert await rows(another_database) == await rows(settings.database_dsn)
 
