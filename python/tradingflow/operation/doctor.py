@@ -40,6 +40,7 @@ from tradingflow.operation.judgements import (
     vital_findings,
 )
 from tradingflow.operation.migrations import head_revision
+from tradingflow.operation.restore import ASIDE, REPLACED, has_schema
 from tradingflow.operation.vault_operators import read_registered, vault_findings
 from tradingflow.operation.vitals import read_vitals
 
@@ -88,6 +89,7 @@ async def _postgres(settings: PlatformSettings) -> list[Finding]:
                 fix="upgrade to 14 or newer",
             )
         ]
+        findings += await _left_by_restore(connection)
         migrated = await _migrated(connection)
         findings.append(migrated)
         if migrated.state is State.OK:
@@ -103,6 +105,21 @@ async def _connected(settings: PlatformSettings) -> AsyncIterator[AsyncConnectio
             yield connection
     finally:
         await engine.dispose()
+
+
+async def _left_by_restore(connection: AsyncConnection) -> list[Finding]:
+    findings = []
+    if await has_schema(connection, ASIDE):
+        cut_off = f"a restore was cut off: what was there before it is in the schema {ASIDE}"
+        fix = (
+            f"restore again; but if the platform has run since, drop the schema {ASIDE} first: the next restore takes"
+            " what is in public for half a back-up"
+        )
+        findings.append(warn("restore: cut off", cut_off, fix))
+    if await has_schema(connection, REPLACED):
+        kept = f"what the last restore replaced is still in the schema {REPLACED}"
+        findings.append(warn("restore: leftover", kept, "drop it for its space, or leave it to the next restore"))
+    return findings
 
 
 async def _migrated(connection: AsyncConnection) -> Finding:

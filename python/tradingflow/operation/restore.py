@@ -1,6 +1,7 @@
 """Putting a back-up back, into an empty database or in place of what is there.
 
-What is there is set aside, in a schema of another name, and dropped only once every row of the back-up is in its place.
+What is there is set aside, in a schema of another name, until every row of the back-up is in its place. Then the schema
+is renamed, which is the instant of success, and dropped.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ from tradingflow.operation.held_back import HeldBack, hold_back
 from tradingflow.operation.migrations import ALEMBIC_INI, knows
 
 ASIDE = "before_restore"
+"""What was there, until the restore has succeeded; one that finds it takes the last for cut off."""
+REPLACED = "replaced_by_restore"
+"""What was there, once the restore has succeeded and it is only to be dropped."""
+
+_DROP_REPLACED = text(f"DROP SCHEMA IF EXISTS {REPLACED} CASCADE")
 
 
 def refuse_unknown(manifest: Manifest) -> None:
@@ -42,11 +48,12 @@ async def clear_the_way(settings: PlatformSettings, *, replace: bool) -> None:
     """
     async with _only_session(settings) as connection:
         await _refuse_company(connection)
-        is_interrupted = await _has_schema(connection, ASIDE)
+        is_interrupted = await has_schema(connection, ASIDE)
         if not (is_interrupted or await _tables(connection)):
             return
         if not replace:
             raise Conflict("database_not_empty", "the database holds tables; with --replace they are dropped")
+        await connection.execute(_DROP_REPLACED)
         # After a restore that was cut off, what was there first is aside already, and public holds half a back-up.
         await connection.execute(
             text("DROP SCHEMA public CASCADE" if is_interrupted else f"ALTER SCHEMA public RENAME TO {ASIDE}")
@@ -62,19 +69,27 @@ def or_as_it_was(settings: PlatformSettings) -> Iterator[None]:
     except BaseException:
         asyncio.run(_undo(settings))
         raise
+    asyncio.run(_succeed(settings))
     asyncio.run(_forget(settings))
 
 
 async def _undo(settings: PlatformSettings) -> None:
     async with _only_session(settings) as connection:
         await connection.execute(text("DROP SCHEMA public CASCADE"))
-        is_aside = await _has_schema(connection, ASIDE)
+        is_aside = await has_schema(connection, ASIDE)
         await connection.execute(text(f"ALTER SCHEMA {ASIDE} RENAME TO public" if is_aside else "CREATE SCHEMA public"))
+
+
+async def _succeed(settings: PlatformSettings) -> None:
+    """From here on public is what counts: dropping may take long, wait for a lock in vain, or be cut off."""
+    async with _only_session(settings) as connection:
+        if await has_schema(connection, ASIDE):
+            await connection.execute(text(f"ALTER SCHEMA {ASIDE} RENAME TO {REPLACED}"))
 
 
 async def _forget(settings: PlatformSettings) -> None:
     async with _only_session(settings) as connection:
-        await connection.execute(text(f"DROP SCHEMA IF EXISTS {ASIDE} CASCADE"))
+        await connection.execute(_DROP_REPLACED)
 
 
 @asynccontextmanager
@@ -128,7 +143,7 @@ async def _refuse_company(connection: AsyncConnection) -> None:
         raise Conflict("database_in_use", f"still connected: {', '.join(names)}; stop the services first")
 
 
-async def _has_schema(connection: AsyncConnection, name: str) -> bool:
+async def has_schema(connection: AsyncConnection, name: str) -> bool:
     found = text("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :name)")
     return bool(await connection.scalar(found, {"name": name}))
 

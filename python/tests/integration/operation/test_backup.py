@@ -363,6 +363,30 @@ async def test_what_was_there_outlives_a_restore_that_was_cut_off(
     assert await rows(settings.database_dsn) == before
 
 
+async def test_a_restore_that_was_cut_off_after_its_success_costs_nothing_written_since(
+    settings: PlatformSettings, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it replaced could not be dropped; the next one fails, and must not take that for what was there."""
+    await fill(settings.database_dsn)
+    folder = await asyncio.to_thread(backed_up, backups)
+    with monkeypatch.context() as cut_off:
+        cut_off.setattr(restore, "_forget", Mock(side_effect=InvariantBroken("cut_off", "the process is gone")))
+        with pytest.raises(InvariantBroken, match="the process is gone"):
+            await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    engine = create_async_engine(settings.database_dsn)
+    async with engine.begin() as connection:
+        await connection.execute(insert(User), [{"id": uuid4()}])
+    await engine.dispose()
+    before = await rows(settings.database_dsn)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(restore, "load", Mock(side_effect=InvariantBroken("broken", "the disk is full")))
+        with pytest.raises(InvariantBroken, match="the disk is full"):
+            await asyncio.to_thread(run, "restore", str(folder), "--replace")
+    assert await rows(settings.database_dsn) == before
+    assert await schemas(settings.database_dsn) == {"public"}
+
+
 async def test_a_back_up_of_a_later_release_is_refused_before_anything_is_touched(
     settings: PlatformSettings, backups: Path
 ) -> None:

@@ -31,6 +31,7 @@ from tradingflow.operation.data_services import wait_for_data_services
 from tradingflow.operation.doctor import examine
 from tradingflow.operation.exporter import render
 from tradingflow.operation.finding import Finding, State
+from tradingflow.operation.restore import ASIDE, REPLACED
 
 OPERATOR = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 
@@ -165,6 +166,17 @@ async def test_trouble_is_named_with_its_cure_and_measured(
     engine = create_async_engine(settings.database_dsn)
     assert gauge in (await render(settings, engine, tmp_path)).decode()
     await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("schema", "check"), [(ASIDE, "restore: cut off"), (REPLACED, "restore: leftover")], ids=["cut off", "leftover"]
+)
+async def test_what_a_restore_left_behind_is_named(settings: PlatformSettings, schema: str, check: str) -> None:
+    assert check not in await findings(settings)
+    await write(settings, text(f"CREATE SCHEMA {schema}"))
+    finding = (await findings(settings))[check]
+    assert finding.state is State.WARN
+    assert schema in finding.found
 
 
 @pytest.mark.parametrize(
