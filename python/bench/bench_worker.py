@@ -115,7 +115,8 @@ async def waiting_rate(found: World, workers: int) -> float:
     graph = chain(2, "wait")
     async with AsyncExitStack() as stack:
         for _ in range(workers):
-            started = await asyncio.to_thread(found.spawn_worker, MAX_NODES_IN_FLIGHT=str(IO_SLOTS))
+            # One user, which the driver is, has half of a worker's slots.
+            started = await asyncio.to_thread(found.spawn_worker, MAX_NODES_IN_FLIGHT=str(2 * IO_SLOTS))
             stack.push_async_callback(asyncio.to_thread, started.stop)
             await asyncio.to_thread(started.wait_until_ready)
         flow = await driver.add_flow(graph)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
+
+import pytest
 
 from tests.unit.engine.conftest import edge, graph_of, node
 from tradingflow.core.clock import SystemClock
@@ -110,10 +115,73 @@ def test_users_take_turns_however_long_their_queues_are() -> None:
     for number in range(5):
         slots.submit(greedy, lambda number=number: start(f"greedy {number}"))  # type: ignore[misc]
     slots.submit(modest, lambda: start("modest"))
-    for _ in range(5):
-        slots.free()
-    assert order.index("modest") == 2
+    for user in (greedy, modest, greedy, greedy, greedy):
+        slots.free(user)
+    assert order.index("modest") == 1
+    assert len(order) == 6
     assert slots.taken == 1
+
+
+def test_one_user_holds_half_of_the_slots_at_most() -> None:
+    slots, started = FairSlots(4), list[UUID]()
+    greedy, modest = UUID(int=1), UUID(int=2)
+
+    def start(user: UUID) -> bool:
+        started.append(user)
+        return True
+
+    for _ in range(5):
+        slots.submit(greedy, partial(start, greedy))
+    assert (slots.taken, slots.waiting, slots.waiting_of(greedy)) == (2, 3, 3)
+    slots.submit(modest, partial(start, modest))
+    assert started == [greedy, greedy, modest]
+    slots.free(modest)
+    assert started.count(greedy) == 2
+    slots.free(greedy)
+    assert (started.count(greedy), slots.waiting_of(greedy)) == (3, 2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_slot_is_idle_for_whoever_may_have_it_and_everybody_has_a_turn(seed: int) -> None:
+    random, limit = Random(seed), seed % 7 + 1
+    slots, users = FairSlots(limit), [UUID(int=number) for number in range(5)]
+    held, waiting, passed_over = Counter[UUID](), Counter[UUID](), Counter[UUID]()
+
+    def may_have_more(user: UUID) -> bool:
+        return waiting[user] > 0 and held[user] < (limit + 1) // 2
+
+    def start(user: UUID) -> bool:
+        waiting[user] -= 1
+        passed_over[user] = 0
+        for other in users:
+            passed_over[other] += other != user and may_have_more(other)
+        is_there = random.random() < 0.9
+        held[user] += is_there
+        return is_there
+
+    def holds_true() -> None:
+        assert slots.taken == held.total() <= limit
+        assert slots.taken == limit or not any(map(may_have_more, users))
+        assert max(held.values(), default=0) <= (limit + 1) // 2
+        assert all(slots.waiting_of(user) == waiting[user] for user in users)
+        assert max(passed_over.values(), default=0) < len(users)
+
+    for _ in range(300):
+        if held.total() and random.random() < 0.5:
+            user = random.choice(list(held.elements()))
+            held[user] -= 1
+            slots.free(user)
+        else:
+            user = random.choice(users[: random.randint(1, len(users))])
+            waiting[user] += 1
+            slots.submit(user, partial(start, user))
+        holds_true()
+    while held.total():
+        user = next(held.elements())
+        held[user] -= 1
+        slots.free(user)
+        holds_true()
+    assert slots.waiting == 0
 
 
 async def test_who_pauses_leaves_the_slot_to_others_and_takes_turns_for_it_afterwards() -> None:
@@ -131,7 +199,7 @@ async def test_who_pauses_leaves_the_slot_to_others_and_takes_turns_for_it_after
     for _ in range(10):
         await asyncio.sleep(0)
     assert (order, pausing.done(), slots.waiting) == (["other"], False, 1)
-    slots.free()
+    slots.free(UUID(int=2))
     await pausing
     assert slots.taken == 1
     slot.give_back()
@@ -148,6 +216,6 @@ async def test_who_is_cancelled_while_it_waits_for_a_slot_takes_none() -> None:
         await asyncio.sleep(0)
     assert slots.waiting == 1
     pausing.cancel()
-    slots.free()
+    slots.free(UUID(int=2))
     slot.give_back()
     assert (slots.taken, slots.waiting) == (0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from uuid import UUID
 
@@ -12,12 +12,18 @@ Start = Callable[[], bool]
 
 
 class FairSlots:
-    """At most `limit` pieces of work at a time, handed out round-robin between users."""
+    """At most `limit` pieces of work at a time, handed out round-robin between users, and half of them to one at most.
+
+    A slot cannot be taken back. Work that holds its slots for long leaves the other half to everybody else.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._taken = 0
+        self._held = Counter[UUID]()
         self._queues: OrderedDict[UUID, deque[Start]] = OrderedDict()
+        # Of those who hold as many as one may; apart, so that nobody's turn is sought among them.
+        self._queues_at_bound: dict[UUID, deque[Start]] = {}
 
     @property
     def taken(self) -> int:
@@ -25,27 +31,45 @@ class FairSlots:
 
     @property
     def waiting(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self._queues.values())) + sum(map(len, self._queues_at_bound.values()))
 
     def waiting_of(self, user: UUID) -> int:
-        return len(self._queues.get(user, ()))
+        return len(self._queues.get(user, ())) + len(self._queues_at_bound.get(user, ()))
 
     def submit(self, user: UUID, start: Start) -> None:
-        """Start now when a slot is free, else when it is this user's turn."""
-        if self._taken < self.limit:
-            self._taken += start()
+        """Start now when a slot is free and this user may have it, else when it is this user's turn."""
+        is_at_bound = self._is_at_bound(user)
+        if self._taken < self.limit and not is_at_bound:
+            self._give(user, start)
         else:
-            self._queues.setdefault(user, deque()).append(start)
+            queues = self._queues_at_bound if is_at_bound else self._queues
+            queues.setdefault(user, deque()).append(start)
 
-    def free(self) -> None:
-        """One piece of work is over."""
+    def free(self, user: UUID) -> None:
+        """One piece of this user's work is over."""
         self._taken -= 1
+        self._held[user] -= 1
+        if not self._held[user]:
+            del self._held[user]
+        if queue := self._queues_at_bound.pop(user, None):
+            self._queues[user] = queue
         while self._queues and self._taken < self.limit:
-            user, queue = self._queues.popitem(last=False)
+            next_user, queue = self._queues.popitem(last=False)
             start = queue.popleft()
             if queue:
-                self._queues[user] = queue
-            self._taken += start()
+                self._queues[next_user] = queue
+            self._give(next_user, start)
+
+    def _give(self, user: UUID, start: Start) -> None:
+        if not start():
+            return
+        self._taken += 1
+        self._held[user] += 1
+        if self._is_at_bound(user) and (queue := self._queues.pop(user, None)):
+            self._queues_at_bound[user] = queue
+
+    def _is_at_bound(self, user: UUID) -> bool:
+        return self._held[user] >= (self.limit + 1) // 2
 
 
 class Slot:
@@ -61,7 +85,7 @@ class Slot:
     def give_back(self) -> None:
         if self._taken:
             self._taken = False
-            self._slots.free()
+            self._slots.free(self._user)
 
     async def pause(self, seconds: float) -> None:
         """Sleep without the slot, then until it is this user's turn again."""
