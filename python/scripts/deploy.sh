@@ -5,7 +5,8 @@
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
 # the tag before, and the exit status is 1. The tag in use is written into `.env`, where every other command finds it.
 #
-# One at a time: a second waits until the first has ended.
+# One at a time: a second waits until the first has ended. It goes on to its end when whoever started it is gone, as after
+# a lost connection: half way, the old and the new release would run side by side. What it says is in deploy.log as well.
 #
 # HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
 # TURN_TIMEOUT_S (900)    how long another deployment may take before this one gives up
@@ -17,6 +18,7 @@ readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
 readonly HEALTH_TIMEOUT_S=${HEALTH_TIMEOUT_S:-120}
 readonly TURN_TIMEOUT_S=${TURN_TIMEOUT_S:-900}
 readonly LOCK_FILE=.deploy.lock
+readonly LOG_FILE=deploy.log
 readonly STOP_TIMEOUT_S=30
 # The gateway asks the name server every second and tries a new replica within the next.
 readonly GATEWAY_SETTLE_S=${GATEWAY_SETTLE_S:-3}
@@ -121,7 +123,7 @@ replace() {
 # the new containers as well as soon as they are ready, and only then the old ones are told to end. If the new ones
 # fail, the old ones never stopped.
 add_then_remove() {
-  local service=$1 old new
+  local service=$1 wanted old new
   # One that an interrupted deployment stopped and left would be started again, and pass for new.
   "${compose[@]}" rm -f "$service" || return 1
   old=$(container_ids "$service")
@@ -129,7 +131,8 @@ add_then_remove() {
     replace "$service"
     return
   fi
-  up "$service" "$((2 * $(replicas "$service")))" --no-recreate || return 1
+  wanted=$(replicas "$service") || return 1
+  up "$service" "$(($(wc -l <<<"$old") + wanted))" --no-recreate || return 1
   new=$(container_ids "$service" | grep -vxF "$old") || return 1
   if wait_until_healthy "$service" "$new"; then
     sleep "$GATEWAY_SETTLE_S"
@@ -145,11 +148,16 @@ up() {
   "${compose[@]}" up -d --no-deps --no-build --scale "$1=$2" "${@:3}" "$1"
 }
 
-# replicas SERVICE: how many containers it has; 1 when it has none yet.
+# replicas SERVICE: how many containers it is to have: the most it has of one image, or 1. Where a deployment was
+# interrupted, those of the other image are no wish for more.
 replicas() {
   local ids
-  ids=$(container_ids "$1")
-  [[ $ids ]] && wc -l <<<"$ids" || echo 1
+  ids=$(container_ids "$1") || return 1
+  if [[ $ids ]]; then
+    xargs docker inspect --format '{{.Config.Image}}' <<<"$ids" | sort | uniq -c | sort -rn | awk 'NR == 1 { print $1 }'
+  else
+    echo 1
+  fi
 }
 
 # remove IDS: gracefully; open requests have STOP_TIMEOUT_S to end.
@@ -188,9 +196,36 @@ roll_back() {
   die "$group was put back on $previous; the new tag is not in use"
 }
 
+# keep: what comes in, to the log, and out for as long as somebody listens. With /dev/null it always has somewhere to
+# write and never ends early, for whoever writes to it would end too.
+keep() {
+  (umask 077 && exec tee --append --output-error=warn-nopipe "$LOG_FILE" /dev/null) || true
+}
+
+# deploy GROUP TAG: when it is its turn.
+deploy() {
+  local group=$1 tag=$2 previous
+  take_turn
+  previous=$(tag_in_use)
+  export "$tag_variable=$tag"
+
+  say "$group: ${previous:-nothing} -> $tag, $(date -u +%FT%TZ)"
+  [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
+  migrate || die "the migration failed; the services were not touched"
+  bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
+  remember "$tag"
+  say "$group is on $tag"
+}
+
+# deploy_to_the_end GROUP TAG: errors stay errors, the status is that of `deploy`, and nobody needs to listen.
+deploy_to_the_end() {
+  trap '' HUP
+  { { deploy "$@" </dev/null 3>&- | keep; } 2>&1 >&3 | keep >&2; } 3>&1
+}
+
 main() {
   (($# == 2)) || die "usage: deploy.sh account-services|worker|gateway TAG"
-  local group=$1 tag=$2 previous=
+  local group=$1 tag=$2
   [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || die "'$tag' is not an image tag"
   choose_group "$group"
   [[ -f $COMPOSE_FILE_NAME ]] || die "no $COMPOSE_FILE_NAME in $PWD"
@@ -198,16 +233,7 @@ main() {
   compose_command
   # Nothing is built here, but docker-compose 1.29 refuses every command while the build context is not there.
   mkdir -p python
-  take_turn
-  previous=$(tag_in_use)
-  export "$tag_variable=$tag"
-
-  say "$group: ${previous:-nothing} -> $tag"
-  [[ ${SKIP_PULL:-} ]] || "${compose[@]}" pull "${services[@]}" || die "could not pull $tag; nothing was changed"
-  migrate || die "the migration failed; the services were not touched"
-  bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
-  remember "$tag"
-  say "$group is on $tag"
+  deploy_to_the_end "$group" "$tag"
 }
 
 # On one line, which is read as a whole: the next deployment may write over this file meanwhile.

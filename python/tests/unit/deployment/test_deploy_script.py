@@ -33,7 +33,15 @@ case $1 in
     [[ $1 == version ]] && exit
     [[ -d python ]] || { echo "build path $PWD/python does not exist" >&2; exit 1; } # as docker-compose 1.29
     shift 2 ;;
-  inspect) grep -q ' sick' "containers/${*: -1}" && echo unhealthy || echo healthy; exit ;;
+  inspect)
+    for id in "${@:4}"; do
+      read -r service tag _ <"containers/$id" || true
+      case $3 in
+        *Image*) echo "registry/$service:$tag" ;;
+        *) [[ $tag == sick* ]] && echo unhealthy || echo healthy ;;
+      esac
+    done
+    exit ;;
   stop) exit ;;
   rm) shift; for id; do rm "containers/$id"; done; exit ;;
 esac
@@ -50,6 +58,7 @@ case $1 in
   pull) [[ $(tag_of "$service") != absent* ]] ;;
   run) echo "$service $(tag_of "$service")" >>migrated; [[ $(tag_of "$service") != unmigratable* ]] ;;
   up)
+    echo "Creating $service" >&2
     wanted=$(sed -E 's/.*--scale [a-z-]+=([0-9]+).*/\1/' <<<"$*")
     [[ $* == *--no-recreate* ]] || for id in $(of "$service"); do rm "containers/$id"; done
     while (($(of "$service" | wc -l) < wanted)); do new "$service" "$(tag_of "$service")"; done ;;
@@ -289,6 +298,31 @@ def test_what_an_interrupted_deployment_stopped_does_not_pass_for_new(server: Se
     (server.folder / "containers/c99").write_text("py-worker v0 exited")
     assert server.deploy("worker", "v2").returncode == 0
     assert server.containers()["py-worker"] == ["v2"]
+
+
+def test_what_an_interrupted_deployment_added_is_no_wish_for_more(server: Server) -> None:
+    server.deploy("worker", "v1")
+    (server.folder / "containers/c98").write_text("py-worker v2")
+    for tag in ("v2", "v3"):
+        assert server.deploy("worker", tag).returncode == 0
+        assert server.containers()["py-worker"] == [tag]
+
+
+def test_a_deployment_whose_connection_is_lost_goes_on_to_its_end(server: Server) -> None:
+    server.deploy("worker", "v1")
+    gate = server.folder / "gate"
+    gate.mkdir()
+    with server.start("worker", "v2") as cut_off:
+        assert eventually((gate / "reached").exists)
+        assert cut_off.stdout is not None
+        assert cut_off.stderr is not None
+        cut_off.stdout.close()
+        cut_off.stderr.close()
+        (gate / "open").touch()
+        assert cut_off.wait() == 0
+    assert server.containers()["py-worker"] == ["v2"]
+    assert server.tag("worker") == "v2"
+    assert "worker is on v2" in (server.folder / "deploy.log").read_text()
 
 
 def test_a_missing_env_file_is_named(server: Server) -> None:
