@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deploy.sh account-services|worker|gateway TAG - put one group of containers on an image tag, or back where it was.
+# deploy.sh account-services|worker|gateway TAG [INCOMING] - put one group of containers on an image tag, or back where it was.
 #
 # Runs on the server, in the folder with the compose files and `.env`. Pulls the images, brings the tables up to date,
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
@@ -8,6 +8,9 @@
 # One at a time: a second waits until the first has ended. It goes on to its end when whoever started it is gone, as after
 # a lost connection: half way, the old and the new release would run side by side. What it says is in deploy.log as well.
 #
+# INCOMING is a folder with the compose files and deploy.sh of the tag's release. They take the place of those here when
+# it is its turn; those of before come back unless the group ends up on the tag. Without it the files stay as they are.
+#
 # HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
 # TURN_TIMEOUT_S (900)    how long another deployment may take before this one gives up
 # COMPOSE                 the compose command; found by itself otherwise
@@ -15,6 +18,7 @@
 set -euo pipefail
 
 readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
+readonly RELEASE_FILES=(docker-compose-db-redis-mq.yml "$COMPOSE_FILE_NAME" deploy.sh)
 readonly HEALTH_TIMEOUT_S=${HEALTH_TIMEOUT_S:-120}
 readonly TURN_TIMEOUT_S=${TURN_TIMEOUT_S:-900}
 readonly LOCK_FILE=.deploy.lock
@@ -53,6 +57,23 @@ take_turn() {
   flock -n 9 && return
   say "waiting for another deployment to end"
   flock -w "$TURN_TIMEOUT_S" 9 || die "another deployment still runs after $TURN_TIMEOUT_S s; nothing was changed"
+}
+
+# move_in FOLDER: its files take the place of those of before, which are kept beside them until this deployment has succeeded.
+move_in() {
+  local name
+  for name in "${RELEASE_FILES[@]}"; do
+    [[ ! -f $name ]] || mv "$name" "$name.previous"
+    mv "$1/$name" "$name"
+  done
+}
+
+# put_back: the files that were kept, if any.
+put_back() {
+  local name
+  for name in "${RELEASE_FILES[@]}"; do
+    [[ ! -f $name.previous ]] || mv "$name.previous" "$name"
+  done
 }
 
 # choose_group NAME: sets the group's services, in the order they are replaced, its tag variable, and the one-shot of its
@@ -190,6 +211,7 @@ remember() {
 
 roll_back() {
   local group=$1 previous=$2
+  put_back
   [[ $previous ]] || die "there is no earlier tag to go back to; $group is left as it is"
   say "going back to $previous"
   bring_up "$previous" "${changed[@]}" || die "$previous is not healthy either: a person must look at $group now"
@@ -202,10 +224,14 @@ keep() {
   (umask 077 && exec tee --append --output-error=warn-nopipe "$LOG_FILE" /dev/null) || true
 }
 
-# deploy GROUP TAG: when it is its turn.
+# deploy GROUP TAG [INCOMING]: when it is its turn. Whatever ends it early, the files are again those of the tags in use.
 deploy() {
-  local group=$1 tag=$2 previous
+  local group=$1 tag=$2 incoming=${3:-} previous
   take_turn
+  # First those that an interrupted deployment kept: the tag in use is still the one they belong to.
+  put_back
+  trap put_back EXIT
+  [[ ! $incoming ]] || move_in "$incoming"
   previous=$(tag_in_use)
   export "$tag_variable=$tag"
 
@@ -214,27 +240,28 @@ deploy() {
   migrate || die "the migration failed; the services were not touched"
   bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
   remember "$tag"
+  rm -f "${RELEASE_FILES[@]/%/.previous}"
   say "$group is on $tag"
 }
 
-# deploy_to_the_end GROUP TAG: errors stay errors, the status is that of `deploy`, and nobody needs to listen.
+# deploy_to_the_end GROUP TAG [INCOMING]: errors stay errors, the status is that of `deploy`, and nobody needs to listen.
 deploy_to_the_end() {
   trap '' HUP
   { { deploy "$@" </dev/null 3>&- | keep; } 2>&1 >&3 | keep >&2; } 3>&1
 }
 
 main() {
-  (($# == 2)) || die "usage: deploy.sh account-services|worker|gateway TAG"
-  local group=$1 tag=$2
+  (($# == 2 || $# == 3)) || die "usage: deploy.sh account-services|worker|gateway TAG [INCOMING]"
+  local group=$1 tag=$2 folder=${3:-.}
   [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] || die "'$tag' is not an image tag"
   choose_group "$group"
-  [[ -f $COMPOSE_FILE_NAME ]] || die "no $COMPOSE_FILE_NAME in $PWD"
+  [[ -f $folder/$COMPOSE_FILE_NAME ]] || die "no $COMPOSE_FILE_NAME in $(realpath "$folder")"
   [[ -f .env ]] || die "no .env in $PWD; copy .env.example and fill it in"
   compose_command
   # Nothing is built here, but docker-compose 1.29 refuses every command while the build context is not there.
   mkdir -p python
-  deploy_to_the_end "$group" "$tag"
+  deploy_to_the_end "$@"
 }
 
-# On one line, which is read as a whole: the next deployment may write over this file meanwhile.
+# On one line, which is read as a whole: somebody may write over this file meanwhile.
 main "$@"; exit

@@ -31,6 +31,12 @@ host=${DEPLOY_TARGET%:*} port=22
 options=(-i "$keys/key" -o "UserKnownHostsFile=$keys/known_hosts" -o StrictHostKeyChecking=yes -o BatchMode=yes
   -o ConnectTimeout=15 -o ServerAliveInterval=15)
 
-scp -q -P "$port" "${options[@]}" "$root/docker-compose-db-redis-mq.yml" \
-  "$root/docker-compose-account-and-worker.yml" "$root/python/scripts/deploy.sh" "$host:$DEPLOY_FOLDER/"
-ssh -p "$port" "${options[@]}" "$host" "cd '$DEPLOY_FOLDER' && bash deploy.sh '$1' '$2'"
+# Beside the files in use, which belong to the deployment whose turn it is, and under a name of its own.
+release=$(mktemp -d "$keys/incoming.XXXXXXXXXX")
+incoming=$(basename "$release")
+cp -p "$root/docker-compose-db-redis-mq.yml" "$root/docker-compose-account-and-worker.yml" \
+  "$root/python/scripts/deploy.sh" "$release"
+scp -q -r -P "$port" "${options[@]}" "$release" "$host:$DEPLOY_FOLDER/"
+ssh -p "$port" "${options[@]}" "$host" "cd '$DEPLOY_FOLDER' || exit
+  bash '$incoming/deploy.sh' '$1' '$2' '$incoming'; status=\$?
+  rm -rf '$incoming'; exit \$status"

@@ -1,4 +1,7 @@
-"""deploy_over_ssh.sh against stand-ins for ssh and scp that write down what they were given."""
+"""deploy_over_ssh.sh against stand-ins for ssh and scp that write down what they were given.
+
+With SERVER=here they do it, too, on this machine.
+"""
 
 import os
 import subprocess
@@ -6,14 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.deployment.deployment_files import REPOSITORY
+from tests.unit.deployment.deployment_files import DATA_FILE, REPOSITORY, SERVICES_FILE
 
 SCRIPT = REPOSITORY / "python/scripts/deploy_over_ssh.sh"
 CLIENT = """#!/usr/bin/env bash
 echo "$(basename "$0") $*" >>"$CALLS"
 for argument; do
+  [[ -d $argument ]] && ls "$argument" >"$CALLS.copied"
   [[ $argument == */key ]] && { cat "$argument"; stat -c %a "$argument"; } >>"$CALLS.key"
 done
+target=${*: -1}
+case ${SERVER:-}$(basename "$0") in
+  herescp) exec cp -r "${@: -2:1}" "${target#*:}" ;;
+  heressh) exec bash -c "$target" ;;
+esac
 [[ $(basename "$0") != ssh ]] || exit "${REMOTE_STATUS:-0}"
 """
 SETTINGS = {
@@ -40,11 +49,24 @@ def deploy(folder: Path, *arguments: str, **settings: str) -> subprocess.Complet
 def test_the_files_are_copied_and_the_script_is_run_on_the_server(tmp_path: Path) -> None:
     done = deploy(tmp_path, "worker", "abc123")
     assert done.returncode == 0, done.stderr
-    copied, ran = (tmp_path / "calls").read_text().splitlines()
+    copied, ran = (tmp_path / "calls").read_text().split("\nssh ")
     assert "-P 2222" in copied
-    assert "docker-compose-account-and-worker.yml" in copied
-    assert copied.endswith("deploy.sh deployer@stg.example:/srv/tradingflow/")
-    assert ran.endswith("deployer@stg.example cd '/srv/tradingflow' && bash deploy.sh 'worker' 'abc123'")
+    assert copied.endswith(" deployer@stg.example:/srv/tradingflow/")
+    assert set((tmp_path / "calls.copied").read_text().split()) == {DATA_FILE, SERVICES_FILE, "deploy.sh"}
+    incoming = Path(copied.split()[-2]).name
+    assert "deployer@stg.example cd '/srv/tradingflow' || exit" in ran
+    assert f"bash '{incoming}/deploy.sh' 'worker' 'abc123' '{incoming}'" in ran
+
+
+def test_what_is_copied_lies_beside_the_files_in_use_and_is_cleared_away(tmp_path: Path) -> None:
+    server = tmp_path / "server"
+    server.mkdir()
+    (server / "deploy.sh").write_text("in use")
+    done = deploy(tmp_path, "worker", "abc123", DEPLOY_FOLDER=str(server), SERVER="here")
+    assert done.returncode == 1
+    assert f"no .env in {server}" in done.stderr
+    assert [file.name for file in server.iterdir()] == ["deploy.sh"]
+    assert (server / "deploy.sh").read_text() == "in use"
 
 
 def test_only_the_known_host_is_trusted_and_the_key_is_nowhere_to_be_seen(tmp_path: Path) -> None:

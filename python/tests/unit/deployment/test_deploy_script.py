@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.deployment.deployment_files import REPOSITORY, SERVICES_FILE
+from tests.unit.deployment.deployment_files import DATA_FILE, REPOSITORY, SERVICES_FILE
 from tests.waiting import eventually
 
 SCRIPT = REPOSITORY / "python/scripts/deploy.sh"
+
+RELEASE_FILES = (DATA_FILE, SERVICES_FILE, "deploy.sh")
 
 # Containers are files: name = id, content = service and tag. A tag that starts with "sick" never becomes healthy.
 ENGINE = r"""#!/usr/bin/env bash
@@ -59,6 +61,7 @@ case $1 in
   run) echo "$service $(tag_of "$service")" >>migrated; [[ $(tag_of "$service") != unmigratable* ]] ;;
   up)
     echo "Creating $service" >&2
+    echo "$service $(tag_of "$service") $(cat docker-compose-account-and-worker.yml)" >>started
     wanted=$(sed -E 's/.*--scale [a-z-]+=([0-9]+).*/\1/' <<<"$*")
     [[ $* == *--no-recreate* ]] || for id in $(of "$service"); do rm "containers/$id"; done
     while (($(of "$service" | wc -l) < wanted)); do new "$service" "$(tag_of "$service")"; done ;;
@@ -99,6 +102,22 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def incoming(self, tag: str) -> str:
+        """The compose files and deploy.sh of that release as they come to the server: the folder's name."""
+        incoming = self.folder / f"incoming.{tag}"
+        incoming.mkdir()
+        for name in RELEASE_FILES:
+            (incoming / name).write_text(tag)
+        return incoming.name
+
+    def release(self, group: str, tag: str) -> subprocess.CompletedProcess[str]:
+        """A tag with the files of its release, as deploy_over_ssh.sh deploys it."""
+        return self.deploy(group, tag, self.incoming(tag))
+
+    def files(self) -> list[str]:
+        """The release that each of the files in use is of."""
+        return [(self.folder / name).read_text() for name in RELEASE_FILES]
 
     def containers(self) -> dict[str, list[str]]:
         """The tags of the running containers of each service."""
@@ -323,6 +342,60 @@ def test_a_deployment_whose_connection_is_lost_goes_on_to_its_end(server: Server
     assert server.containers()["py-worker"] == ["v2"]
     assert server.tag("worker") == "v2"
     assert "worker is on v2" in (server.folder / "deploy.log").read_text()
+
+
+def test_the_files_of_a_release_come_with_it(server: Server) -> None:
+    for tag in ("v1", "v2"):
+        done = server.release("worker", tag)
+        assert done.returncode == 0, done.stderr
+        assert server.files() == [tag] * 3
+    assert not list(server.folder.glob("*.previous"))
+
+
+@pytest.mark.parametrize("tag", ["sick", "absent", "unmigratable"])
+def test_a_release_that_fails_leaves_the_files_of_the_one_before(server: Server, tag: str) -> None:
+    server.release("worker", "v1")
+    assert server.release("worker", tag).returncode == 1
+    assert server.files() == ["v1"] * 3
+    assert not list(server.folder.glob("*.previous"))
+
+
+def test_the_way_back_is_under_the_files_of_the_release_before(server: Server) -> None:
+    server.release("gateway", "v1")
+    server.release("gateway", "sick")
+    started = (server.folder / "started").read_text().splitlines()
+    assert started == ["gateway v1 v1", "gateway sick sick", "gateway v1 v1"]
+
+
+def test_a_deployment_that_waits_for_its_turn_leaves_the_files_alone(server: Server) -> None:
+    server.release("worker", "v1")
+    gate = server.folder / "gate"
+    gate.mkdir()
+    with server.start("gateway", "v2", server.incoming("v2")) as first:
+        assert eventually((gate / "reached").exists)
+        with server.start("worker", "v3", server.incoming("v3")) as second:
+            assert second.stdout is not None
+            assert "waiting for another deployment" in second.stdout.readline()
+            assert server.files() == ["v2"] * 3
+            (gate / "open").touch()
+            assert (first.wait(), second.wait()) == (0, 0)
+    assert server.files() == ["v3"] * 3
+
+
+def test_the_files_that_an_interrupted_deployment_kept_are_those_in_use(server: Server) -> None:
+    server.release("worker", "v1")
+    for name in RELEASE_FILES:
+        (server.folder / name).rename(server.folder / f"{name}.previous")
+        (server.folder / name).write_text("v2")
+    assert server.release("worker", "sick").returncode == 1
+    assert server.files() == ["v1"] * 3
+
+
+def test_by_hand_the_files_stay_as_they_are(server: Server) -> None:
+    server.release("worker", "v1")
+    for tag in ("v2", "sick"):
+        server.deploy("worker", tag)
+        assert server.files() == ["v1"] * 3
 
 
 def test_a_missing_env_file_is_named(server: Server) -> None:
