@@ -5,6 +5,8 @@
 # replaces the containers one service at a time and waits until each is healthy. If one is not, the group goes back to
 # the tag before, and the exit status is 1. The tag in use is written into `.env`, where every other command finds it.
 #
+# Of the group's images the new and the one before stay on the server; the registry has the others.
+#
 # One at a time: a second waits until the first has ended. It goes on to its end when whoever started it is gone, as after
 # a lost connection: half way, the old and the new release would run side by side. What it says is in deploy.log as well.
 #
@@ -14,7 +16,7 @@
 # HEALTH_TIMEOUT_S (120)  how long a service may take to become healthy
 # TURN_TIMEOUT_S (900)    how long another deployment may take before this one gives up
 # COMPOSE                 the compose command; found by itself otherwise
-# SKIP_PULL=1             use images that are on the server already
+# SKIP_PULL=1             use images that are on the server already, and keep all
 set -euo pipefail
 
 readonly COMPOSE_FILE_NAME=docker-compose-account-and-worker.yml
@@ -209,6 +211,17 @@ remember() {
   mv "$file.new" "$file"
 }
 
+# remove_images TAG PREVIOUS: the group's other ones, or releases would fill the disk. Without a tag before this one, or
+# with the same again, nobody knows which one to go back to: all stay. So do those that a container uses.
+remove_images() {
+  local repository
+  [[ $2 && $2 != "$1" ]] || return 0
+  repository=$(container_ids "${services[0]}" | xargs docker inspect --format '{{.Config.Image}}' \
+    | sed -n '$s/:[^:]*$//p') || return 1
+  docker image ls --filter dangling=false --format '{{.Tag}}' "$repository" \
+    | { grep -vxF -e "$1" -e "$2" || true; } | sed "s|^|$repository:|" | xargs -r docker image rm
+}
+
 roll_back() {
   local group=$1 previous=$2
   put_back
@@ -241,6 +254,7 @@ deploy() {
   bring_up "$tag" "${services[@]}" || roll_back "$group" "$previous"
   remember "$tag"
   rm -f "${RELEASE_FILES[@]/%/.previous}"
+  [[ ${SKIP_PULL:-} ]] || remove_images "$tag" "$previous" || say "not every image of an earlier release could be removed"
   say "$group is on $tag"
 }
 

@@ -28,6 +28,14 @@ tag_of() {
     *) echo "$ACCOUNT_SERVICES_TAG" ;;
   esac
 }
+repository_of() {
+  case $1 in
+    py-worker) echo registry:5000/worker ;;
+    gateway) echo registry:5000/gateway ;;
+    *) echo registry:5000/account-services ;;
+  esac
+}
+in_use() { cat containers/* | while read -r service tag _; do echo "$(repository_of "$service"):$tag"; done; }
 of() { grep -lE "^$1 " containers/* 2>/dev/null | xargs -rn1 basename | sort -V || true; }
 case $1 in
   compose)
@@ -39,12 +47,26 @@ case $1 in
     for id in "${@:4}"; do
       read -r service tag _ <"containers/$id" || true
       case $3 in
-        *Image*) echo "registry/$service:$tag" ;;
+        *Image*) echo "$(repository_of "$service"):$tag" ;;
         *) [[ $tag == sick* ]] && echo unhealthy || echo healthy ;;
       esac
     done
     exit ;;
   stop) exit ;;
+  image)
+    if [[ $2 == ls ]]; then
+      sed -n "s|^${*: -1}:||p" images
+    else
+      for image in "${@:3}"; do
+        if in_use | grep -qxF "$image"; then
+          echo "conflict: unable to remove $image" >&2
+          failed=1
+        else
+          sed -i "\\|^$image\$|d" images
+        fi
+      done
+    fi
+    exit "${failed:-0}" ;;
   rm) shift; for id; do rm "containers/$id"; done; exit ;;
 esac
 for ((i = 0; ; i++)); do # a closed gate holds whoever comes, and turns them away after half a minute
@@ -57,7 +79,10 @@ service=${*: -1}
 case $1 in
   rm) for id in $(of "$service"); do ! grep -q ' exited$' "containers/$id" || rm "containers/$id"; done ;;
   ps) of "$service" ;;
-  pull) [[ $(tag_of "$service") != absent* ]] ;;
+  pull)
+    [[ $(tag_of "$service") != absent* ]] || exit 1
+    image=$(repository_of "$service"):$(tag_of "$service")
+    grep -qsxF "$image" images || echo "$image" >>images ;;
   run) echo "$service $(tag_of "$service")" >>migrated; [[ $(tag_of "$service") != unmigratable* ]] ;;
   up)
     echo "Creating $service" >&2
@@ -129,6 +154,9 @@ class Server:
 
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
+
+    def images(self) -> list[str]:
+        return (self.folder / "images").read_text().split()
 
     def migrated(self) -> list[str]:
         """Each one-shot that was run, with the tag of its image."""
@@ -396,6 +424,38 @@ def test_by_hand_the_files_stay_as_they_are(server: Server) -> None:
     for tag in ("v2", "sick"):
         server.deploy("worker", tag)
         assert server.files() == ["v1"] * 3
+
+
+@pytest.mark.parametrize("group", ["account-services", "worker", "gateway"])
+def test_the_new_image_and_the_one_before_are_kept_and_no_others(server: Server, group: str) -> None:
+    (server.folder / "images").write_text("registry:5000/other:v1\n")
+    for tag in ("v1", "v2", "sick", "v3"):
+        server.deploy(group, tag)
+    kept = [f"registry:5000/{group}:{tag}" for tag in ("v2", "v3")]
+    assert server.images() == ["registry:5000/other:v1", *kept]
+
+
+def test_the_same_tag_again_costs_no_image(server: Server) -> None:
+    for tag in ("v1", "v2", "v2"):
+        server.deploy("worker", tag)
+    assert server.images() == ["registry:5000/worker:v1", "registry:5000/worker:v2"]
+
+
+def test_images_that_were_not_pulled_are_kept(server: Server) -> None:
+    server.deploy("worker", "v1")
+    for tag in ("v2", "v3"):
+        server.deploy("worker", tag, SKIP_PULL="1")
+    assert server.images() == ["registry:5000/worker:v1"]
+
+
+def test_an_image_that_cannot_be_removed_is_said_and_fails_nothing(server: Server) -> None:
+    (server.folder / "images").write_text("registry:5000/account-services:v0\n")
+    (server.folder / "containers/tools").write_text("tools v0\n")
+    server.deploy("account-services", "v1")
+    done = server.deploy("account-services", "v2")
+    assert done.returncode == 0
+    assert "not every image of an earlier release could be removed" in done.stdout
+    assert [image.split(":")[-1] for image in server.images()] == ["v0", "v1", "v2"]
 
 
 def test_a_missing_env_file_is_named(server: Server) -> None:
