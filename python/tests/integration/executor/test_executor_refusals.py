@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from eth_abi.abi import encode
 from sqlalchemy import select
 
 from devstack.executor_world import ONE_QUOTE, World, operator_signer
@@ -17,6 +18,9 @@ from tradingflow.core.errors import Refused
 from tradingflow.db.models import Trade, VaultSpend
 
 REPOSITORY = Path(__file__).resolve().parents[4]
+# Copies what follows it into memory and reverts with it.
+REVERT_WITH = "63{size:08x}80600e6000396000fd"
+HOSTILE_REASONS = [("a\0b", "a\ufffdb"), ("x" * 1_000_000, "x" * 400)]
 
 
 async def refusal_of(world: World, identity: str) -> str | None:
@@ -66,6 +70,33 @@ async def test_more_than_the_balance_refuses(world: World) -> None:
 async def test_more_than_a_trade_may_sell_refuses(world: World) -> None:
     await as_owner(world, "setTokenPolicy", world.market.quote_token, True, ONE_QUOTE, 10 * ONE_QUOTE)
     assert await refusal_of(world, await world.request_trade(2 * ONE_QUOTE)) == "per_trade_cap_exceeded"
+
+
+def set_reverting_router(world: World, reason: str) -> None:
+    """Any contract may revert with any words."""
+    data = bytes.fromhex("08c379a0") + encode(["string"], [reason])
+    code = bytes.fromhex(REVERT_WITH.format(size=len(data))) + data
+    world.anvil.rpc("anvil_setCode", world.market.swap_router, "0x" + code.hex())
+
+
+@pytest.mark.parametrize(("reason", "kept"), HOSTILE_REASONS, ids=["nul", "huge"])
+async def test_hostile_reason_of_a_simulated_revert_ends_the_trade(world: World, reason: str, kept: str) -> None:
+    set_reverting_router(world, reason)
+    identity = await world.request_trade()
+    assert await refusal_of(world, identity) == "reverted"
+    assert (await world.trade(identity)).failure_detail == f"the contract reverted: {kept}"
+
+
+@pytest.mark.parametrize(("reason", "kept"), HOSTILE_REASONS, ids=["nul", "huge"])
+async def test_hostile_reason_of_a_mined_revert_ends_the_trade(world: World, reason: str, kept: str) -> None:
+    world.anvil.rpc("evm_setAutomine", False)
+    identity = await world.request_trade()
+    await world.executor().advance(identity)
+    set_reverting_router(world, reason)
+    world.anvil.rpc("evm_mine")
+    await world.executor().advance(identity)
+    trade = await world.trade(identity)
+    assert (trade.status, trade.failure_detail) == ("failed", f"the contract reverted: {kept}")
 
 
 async def test_cool_down_refuses(world: World) -> None:
