@@ -13,20 +13,31 @@ from tradingflow.db.models import Trade
 
 SWEEP_BATCH = 500
 SWEEP_CONCURRENCY = 8
+# So many trades one task takes on, each of a few requests to the chain. A vault's owner decides how many wait.
+LINE_TRADES = 5
 
 
 @app.task(name=ADVANCE_TASK)
 def advance(trade_id: str) -> None:
-    """Take a trade as far as it gets, then the ones of the same vault that waited for it."""
+    """Take a trade as far as it gets, then some of the same vault that waited for it.
+
+    The others wait behind what is in the queue by now. Where that message is lost, the sweep finds them.
+    """
     process = this_process()
-    process.run(_advance_line(process, trade_id))
+    following = process.run(_advance_line(process, trade_id))
+    if following is not None:
+        app.send_task(ADVANCE_TASK, [following], ignore_result=True)
 
 
-async def _advance_line(process: ExecutorProcess, trade_id: str) -> None:
+async def _advance_line(process: ExecutorProcess, trade_id: str) -> str | None:
+    """The trade to go on with, if there is one left."""
     following: str | None = trade_id
-    while following is not None:
+    for _ in range(LINE_TRADES):
+        if following is None:
+            break
         await _advance(process, following)
         following = await process.trades.next_after(following)
+    return following
 
 
 async def _advance(process: ExecutorProcess, trade_id: str) -> None:
