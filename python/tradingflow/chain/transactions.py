@@ -103,6 +103,12 @@ async def pending_nonce(client: ChainClient, address: str) -> int:
     return count
 
 
+async def native_balance(client: ChainClient, address: str) -> int:
+    """What an address holds of the chain's own coin, in wei."""
+    held: int = await client.guard(client.web3.eth.get_balance(cast("ChecksumAddress", address), "latest"))
+    return held
+
+
 async def head_number(client: ChainClient) -> int:
     number: int = await client.guard(client.web3.eth.get_block_number())
     return number

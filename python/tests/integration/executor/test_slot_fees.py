@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from web3.types import BlockIdentifier
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE, World
 from tradingflow.account_manager.relayer import repository
 from tradingflow.account_manager.relayer.healing import NonceHealer
+from tradingflow.account_manager.relayer.steps import Reached, Step
 from tradingflow.account_manager.trade.desk import TradeDesk
 from tradingflow.account_manager.vault.deployment import VaultDeployer
 from tradingflow.chain.fees import WEI_PER_GWEI
+from tradingflow.chain.vault import Swap, VaultContract
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.db.models import Signer, Transaction
 
+REPOSITORY = Path(__file__).resolve().parents[4]
 ETHER = 10**18
 
 
@@ -43,23 +49,73 @@ def drop(world: World, transaction: Transaction) -> None:
 
 
 async def test_fees_do_not_climb_while_the_purse_is_empty_and_the_nonce_is_free_once_it_is_filled(world: World) -> None:
-    set_purse(world, 0)
+    """It was emptied between the signature and the sending."""
     identity = await world.request_trade(ONE_QUOTE)
+    await world.executor(emptying_purse_at(world, Step.PREPARED)).advance(identity)
     executor = world.executor()
     for _ in range(25):
         await executor.advance(identity)
         pass_time(world, 31)
     attempts = await world.transactions(identity)
     assert {attempt.status for attempt in attempts} == {"dropped"}
+    assert attempts[1].gives_up, "others wait behind the nonce, so the trade does not wait for its time to be over"
     assert len(attempts) < 12, "an attempt nobody holds is sent again, not replaced, while it may still be mined"
     assert max(a.max_fee_per_gas for a in attempts) <= attempts[0].max_fee_per_gas * 2
     set_purse(world, ETHER)
     await executor.advance(identity)
     ended = await world.trade(identity)
-    assert (ended.status, ended.failure_code) == ("failed", "not_mined_in_time")
+    assert (ended.status, ended.failure_code) == ("failed", "operator_cannot_pay")
     following = await world.request_trade(ONE_QUOTE)
     await executor.advance(following)
     assert (await world.trade(following)).status == "completed"
+
+
+def emptying_purse_at(world: World, step: Step) -> Reached:
+    def reached(now: Step) -> None:
+        if now is step:
+            set_purse(world, 0)
+
+    return reached
+
+
+async def test_a_trade_the_purse_does_not_cover_waits_and_holds_up_no_other_vault(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (other,) = await world.open_vaults(1, REPOSITORY)
+    estimate = VaultContract.estimate_swap
+
+    async def heavy_for_one(vault: VaultContract, swap: Swap, sender: str, *, block: BlockIdentifier) -> int:
+        return 2_000_000 if vault.address == world.vault else await estimate(vault, swap, sender, block=block)
+
+    monkeypatch.setattr(VaultContract, "estimate_swap", heavy_for_one)
+    heavy, plain = await world.request_trade(), await world.request_trade(vault=other)
+    set_purse(world, 1_000_000 * (await world.relayer().fees(CHAIN_ID)).max_fee)
+    executor = world.executor()
+    with pytest.raises(DependencyUnavailable, match="operator_cannot_pay"):
+        await executor.advance(heavy)
+    await executor.advance(plain)
+    assert (await world.trade(plain)).status == "completed"
+    assert (await world.trade(heavy)).status == "requested"
+    set_purse(world, ETHER)
+    await executor.advance(heavy)
+    assert (await world.trade(heavy)).status == "completed"
+
+
+async def test_the_purse_counts_what_is_signed_until_it_is_mined(world: World) -> None:
+    (other,) = await world.open_vaults(1, REPOSITORY)
+    first, second = await world.request_trade(), await world.request_trade(vault=other)
+    world.anvil.rpc("evm_setAutomine", False)
+    executor = world.executor()
+    await executor.advance(first)
+    (signed,) = await world.transactions(first)
+    set_purse(world, signed.gas_limit * signed.max_fee_per_gas * 3 // 2)
+    with pytest.raises(DependencyUnavailable, match="operator_cannot_pay"):
+        await executor.advance(second)
+    world.anvil.rpc("evm_mine")
+    world.anvil.rpc("evm_setAutomine", True)
+    await executor.advance(second)
+    assert (await world.trade(second)).status == "completed"
+    assert (await world.trade(first)).status == "submitted", "mined, and nobody has looked since"
 
 
 async def test_attempt_at_the_ceiling_is_sent_again_when_the_node_dropped_it(world: World) -> None:

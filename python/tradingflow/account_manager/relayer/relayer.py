@@ -23,9 +23,17 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.fees import WEI_PER_GWEI, Fees, current_fees
 from tradingflow.chain.send_outcome import SendOutcome
 from tradingflow.chain.signer import UnsignedTransaction
-from tradingflow.chain.transactions import Receipt, find_receipt, mined_nonce, pending_nonce, send_raw
+from tradingflow.chain.transactions import (
+    Receipt,
+    find_receipt,
+    mined_nonce,
+    native_balance,
+    pending_nonce,
+    send_raw,
+)
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import ExecutorSettings
+from tradingflow.core.errors import DependencyUnavailable
 from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Transaction
@@ -62,6 +70,16 @@ class Call:
     gas_limit: int
     expires_at: datetime | None = None
     gives_up: bool = False
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What a signer holds, in wei; `mined` of its transactions are paid."""
+
+    chain_id: int
+    signer: str
+    mined: int
+    balance: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,27 @@ class Relayer:
         first = max(await asyncio.gather(mined_nonce(client, signer), pending_nonce(client, signer)))
         async with self.sessions() as session, session.begin():
             await repository.begin_nonces(session, chain_id, signer, first)
+
+    async def purse(self, chain_id: int, signer: str) -> Purse:
+        client = self.chains[chain_id]
+        # The nonce first: what is mined between the two questions counts twice then, and not never.
+        mined = await mined_nonce(client, signer)
+        return Purse(chain_id, signer, mined, await native_balance(client, signer))
+
+    async def require_funds(self, session: AsyncSession, purse: Purse, call: Call, fees: Fees) -> None:
+        """To be asked before a nonce is taken, in the same transaction.
+
+        Raises DependencyUnavailable `operator_cannot_pay` where the purse does not cover the call and all that is
+        signed already. A node would refuse it, and whatever gets a later nonce would wait behind it.
+        """
+        cost = call.gas_limit * fees.max_fee
+        pledged = await repository.pledged(session, purse.chain_id, purse.signer, purse.mined)
+        if pledged + cost > purse.balance:
+            raise DependencyUnavailable(
+                "operator_cannot_pay",
+                f"{purse.signer} holds {purse.balance} wei on chain {purse.chain_id}; this may cost {cost} wei, and"
+                f" {pledged} wei go to what is under way",
+            )
 
     async def prepare(self, session: AsyncSession, intent: Intent, signer: str, call: Call, fees: Fees) -> Transaction:
         """Take a nonce, sign and store a first attempt, all in the caller's transaction; nothing is sent."""
@@ -259,6 +298,14 @@ class Relayer:
             return False
         told_at = transaction.broadcast_at
         return told_at is None or self.clock.now() - told_at >= REBROADCAST_AFTER
+
+    async def is_unpayable(self, attempts: Sequence[Transaction], call: Call, fees: Fees) -> bool:
+        """Whether no node ever took any of these attempts, and the signer cannot pay for the call either."""
+        if any(_may_be_held(attempt) for attempt in attempts):
+            return False
+        latest = attempts[-1]
+        held = await native_balance(self.chains[latest.chain_id], latest.signer)
+        return held < call.gas_limit * fees.max_fee
 
     def is_overdue(self, transaction: Transaction) -> bool:
         """Whether this attempt had its time to be mined and should be replaced."""

@@ -58,6 +58,29 @@ async def take_nonce(session: AsyncSession, chain_id: int, address: str) -> int:
     return int(taken.scalar_one() or 0)
 
 
+async def pledged(session: AsyncSession, chain_id: int, signer: str, first: int) -> int:
+    """The most that what is signed from the nonce `first` on may cost, in wei; mined meanwhile or not.
+
+    Until the caller commits, nobody else takes a nonce of the signer.
+    """
+    await session.execute(
+        select(Signer.next_nonce).where(Signer.chain_id == chain_id, Signer.address == signer).with_for_update()
+    )
+    newest = (
+        select((Transaction.gas_limit * Transaction.max_fee_per_gas).label("cost"))
+        .where(
+            Transaction.chain_id == chain_id,
+            Transaction.signer == signer,
+            Transaction.nonce >= first,
+            Transaction.status != TransactionStatus.REPLACED,
+        )
+        .order_by(Transaction.nonce, Transaction.attempt.desc())
+        .ext(distinct_on(Transaction.nonce))
+        .subquery()
+    )
+    return int(await session.scalar(select(func.coalesce(func.sum(newest.c.cost), 0))) or 0)
+
+
 async def raise_next_nonce(session: AsyncSession, chain_id: int, address: str, at_least: int) -> None:
     await session.execute(
         update(Signer)

@@ -35,6 +35,7 @@ log = get_logger(__name__)
 OPERATOR_CHANGED = Failure("operator_changed", "the vault's owner named another operator while the trade was under way")
 NOT_SENT = Failure("not_sent_in_time", "the trade could not be sent before its time was over")
 TERMINATED = Failure("node_terminated", "the node that asked for the trade was ended before the trade was sent")
+CANNOT_PAY = Failure("operator_cannot_pay", "the operator's account held too little for the gas of the trade")
 NOT_MINED = Failure("not_mined_in_time", "no attempt was mined before the trade's time was over")
 
 
@@ -49,7 +50,7 @@ class TradeExecutor:
     async def advance(self, trade_id: str) -> None:
         """One step or several; what is left is left to the next call.
 
-        Raises DependencyUnavailable when the chain or the database does not answer.
+        Raises DependencyUnavailable when the chain or the database does not answer, or the operator cannot pay.
         """
         async with self._relayer.sessions() as session:
             trade = await repository.find(session, trade_id)
@@ -129,8 +130,12 @@ class TradeExecutor:
         return self._relayer.clock.now() - since >= timedelta(seconds=self._relayer.settings.trade_ttl_s)
 
     async def _prepare(self, trade: Trade, plan: Plan) -> Transaction | None:
-        """None when the trade is not waiting any more, or another trade of the vault is in flight."""
+        """None when the trade is not waiting any more, or another trade of the vault is in flight.
+
+        Raises DependencyUnavailable `operator_cannot_pay`: the trade waits for the purse, until its time is over.
+        """
         intent = Intent(PURPOSE, trade.id, trade.chain_id)
+        purse = await self._relayer.purse(trade.chain_id, plan.signer)
         now = self._relayer.clock.now()
         try:
             async with self._relayer.sessions() as session, session.begin():
@@ -146,6 +151,7 @@ class TradeExecutor:
                     min_amount_out=plan.min_amount_out,
                 )
                 await spending.reserve(session, trade, now.date(), plan.policy_on(now.date()))
+                await self._relayer.require_funds(session, purse, plan.call, plan.fees)
                 transaction = await self._relayer.prepare(session, intent, plan.signer, plan.call, plan.fees)
                 self._relayer.reached(Step.PREPARED_BEFORE_COMMIT)
         except IntegrityError as conflict:
@@ -237,7 +243,7 @@ class TradeExecutor:
         latest = attempts[-1]
         try:
             market = await self._relayer.fees(trade.chain_id)
-            failure, plan = await self._decide_again(trade, latest)
+            failure, plan = await self._decide_again(trade, attempts)
             call = plan.call if plan is not None else self._relayer.empty_transfer(latest.signer)
             fees = self._relayer.replacement_fees(attempts, call, market)
             if fees is None:
@@ -263,7 +269,7 @@ class TradeExecutor:
             return None  # another executor replaced this attempt in the meantime
         return replacement
 
-    async def _decide_again(self, trade: Trade, latest: Transaction) -> tuple[Failure | None, Plan | None]:
+    async def _decide_again(self, trade: Trade, attempts: Sequence[Transaction]) -> tuple[Failure | None, Plan | None]:
         """A fresh plan for the same trade, or why it is called off; neither when that was decided before."""
         if trade.failure_code is not None:
             return None, None
@@ -275,7 +281,11 @@ class TradeExecutor:
             if refusal.code == "trade_id_used":
                 raise  # mined this moment: the next look finds the receipt
             return Failure(refusal.code, refusal.detail), None
-        return (None, plan) if plan.signer == latest.signer else (OPERATOR_CHANGED, None)
+        if plan.signer != attempts[-1].signer:
+            return OPERATOR_CHANGED, None
+        # The trades of all other vaults wait behind its nonce.
+        is_unpayable = await self._relayer.is_unpayable(attempts, plan.call, plan.fees)
+        return (CANNOT_PAY, None) if is_unpayable else (None, plan)
 
     async def next_after(self, trade_id: str) -> str | None:
         """The trade that waited for this one, when this one is settled."""
