@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 
 from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session, SignIn, login, request_nonce, sign, wallet
@@ -20,7 +20,7 @@ from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import InvariantBroken
 from tradingflow.core.sealing import Sealed
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import ApiKey, Credential, Flow, FlowVersion, User, Vault
+from tradingflow.db.models import ApiKey, Credential, Flow, FlowVersion, User, Vault, VaultDeployment
 
 
 async def link(session: Session, account: LocalAccount) -> httpx.Response:
@@ -148,6 +148,28 @@ async def test_the_last_wallet_and_one_that_owns_vaults_stay_linked(alice: Sessi
         )
     owner = await unlink(alice, wallet(4).address, by=alice.account)
     assert (owner.status_code, owner.json()["error"]) == (409, "wallet_owns_vaults")
+
+
+async def test_a_wallet_stays_linked_while_its_vault_is_being_created(alice: Session, sessions: SessionFactory) -> None:
+    await link(alice, wallet(4))
+    async with sessions.begin() as session:
+        session.add(
+            VaultDeployment(
+                id=uuid4(),
+                user_id=alice.user_id,
+                request_key="first",
+                chain_id=CHAIN_ID,
+                owner_address=wallet(4).address,
+                salt="0x" + "11" * 32,
+                predicted_address=wallet(9).address,
+                status="queued",
+            )
+        )
+    refused = await unlink(alice, wallet(4).address, by=alice.account)
+    assert (refused.status_code, refused.json()["error"]) == (409, "wallet_owns_vaults")
+    async with sessions.begin() as session:
+        await session.execute(update(VaultDeployment).values(status="failed"))
+    assert (await unlink(alice, wallet(4).address, by=alice.account)).status_code == 204
 
 
 async def test_a_stranger_cannot_agree_to_an_unlinking(alice: Session) -> None:

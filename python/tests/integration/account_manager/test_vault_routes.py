@@ -11,7 +11,7 @@ from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session as OrmSession
 
 from devstack.anvil import CHAIN_ID, Anvil
@@ -19,6 +19,8 @@ from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import OPERATOR_WALLET, Session, wallet
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
+from tradingflow.account_manager.user import repository as users
+from tradingflow.account_manager.vault import service
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
@@ -93,6 +95,33 @@ async def test_a_repeated_request_key_is_the_same_deployment(alice: Session, ses
 async def test_a_vault_for_somebody_elses_wallet_is_refused(alice: Session) -> None:
     body = {"chain_id": CHAIN_ID, "owner_address": wallet(7).address}
     answer = await alice.post("/evm/vaults/create", body)
+    assert (answer.status_code, answer.json()["error"]) == (403, "not_your_wallet")
+
+
+async def waits_for_a_lock(sessions: SessionFactory) -> bool:
+    waiting = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    async with sessions() as session:
+        return bool(await session.scalar(text(waiting)))
+
+
+async def test_a_wallet_that_is_unlinked_while_the_chain_is_asked_gets_no_vault(
+    alice: Session, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sessions() as unlinking:
+
+        async def estimate(*_: object) -> int:
+            await users.lock_account(unlinking, alice.user_id)
+            await users.remove_wallet(unlinking, alice.user_id, alice.account.address)
+            return 1
+
+        monkeypatch.setattr(service, "_estimate_deployment", estimate)
+        asking = asyncio.create_task(alice.post("/evm/vaults/create", {"chain_id": CHAIN_ID}))
+        while not await waits_for_a_lock(sessions):
+            assert not asking.done(), "it waits for the account's lock"
+        await unlinking.commit()
+        answer = await asking
     assert (answer.status_code, answer.json()["error"]) == (403, "not_your_wallet")
 
 

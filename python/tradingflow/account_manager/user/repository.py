@@ -24,6 +24,8 @@ from tradingflow.db.models import (
 )
 from tradingflow.db.reads import PreparedRead, ReadPool
 
+OPEN_DEPLOYMENT = ("queued", "signed", "broadcast", "mined")
+
 USER_WITH_WALLETS = PreparedRead(
     select(User.created_at, Wallet.address, Wallet.created_at.label("linked_at"))
     .join(Wallet, Wallet.user_id == User.id)
@@ -42,7 +44,7 @@ async def wallet_addresses(session: AsyncSession, user_id: UUID) -> frozenset[st
 
 
 async def lock_account(session: AsyncSession, user_id: UUID) -> bool:
-    """Until the commit, other changes of this account's wallets wait. False when the account is gone."""
+    """Until the commit, other changes of this account's wallets and new vaults wait. False when it is gone."""
     return await session.scalar(select(User.id).where(User.id == user_id).with_for_update()) is not None
 
 
@@ -56,8 +58,17 @@ async def remove_wallet(session: AsyncSession, user_id: UUID, address: str) -> N
 
 
 async def owns_vaults(session: AsyncSession, user_id: UUID, address: str) -> bool:
-    statement = select(Vault.id).where(Vault.user_id == user_id, Vault.owner_address == address).limit(1)
-    return await session.scalar(statement) is not None
+    """Whether the wallet owns a vault or will own one that is being created.
+
+    Asked in one statement: between two, a vault that is verified, or taken out by a reorg, would be seen by neither.
+    """
+    vaults = select(Vault.id).where(Vault.user_id == user_id, Vault.owner_address == address)
+    coming = select(VaultDeployment.id).where(
+        VaultDeployment.user_id == user_id,
+        VaultDeployment.owner_address == address,
+        VaultDeployment.status.in_(OPEN_DEPLOYMENT),
+    )
+    return bool(await session.scalar(select(vaults.exists() | coming.exists())))
 
 
 async def preferences(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> UserPreferences | None:
@@ -105,7 +116,7 @@ async def running_work(session: AsyncSession, user_id: UUID) -> str | None:
             "a vault is still being deployed",
             select(VaultDeployment.id).where(
                 VaultDeployment.user_id == user_id,
-                VaultDeployment.status.in_(("queued", "signed", "broadcast", "mined")),
+                VaultDeployment.status.in_(OPEN_DEPLOYMENT),
             ),
         ),
     )

@@ -58,7 +58,9 @@ class WalletService:
         if len(own) == 1:
             raise Conflict("last_wallet", "the last wallet cannot be unlinked; delete the account instead")
         if await repository.owns_vaults(self._session, self._principal.user_id, request.address):
-            raise Conflict("wallet_owns_vaults", "a wallet that owns vaults cannot be unlinked")
+            raise Conflict(
+                "wallet_owns_vaults", "a wallet that owns vaults, or whose vault is being created, cannot be unlinked"
+            )
         await repository.remove_wallet(self._session, self._principal.user_id, request.address)
         await self._end_credentials_of(request.address)
 

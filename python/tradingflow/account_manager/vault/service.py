@@ -79,6 +79,9 @@ async def request_deployment(parts: Parts, principal: Principal, request: Create
         "status": "queued",
     }
     async with parts.sessions.begin() as session:
+        # Unlinked meanwhile, it may be another account's wallet by now, and the vault would be shown to this one.
+        await users.lock_account(session, principal.user_id)
+        await _own_wallet(session, principal, owner)
         deployment = await repository.add_deployment(session, values)
         is_new = deployment.id == values["id"]
     return Acceptance(_same(deployment, request.chain_id, owner), is_new, gas if is_new else None)
