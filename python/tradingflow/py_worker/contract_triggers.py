@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.core.errors import DependencyUnavailable, InvalidInput
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.failures import passing_told
-from tradingflow.db.models import Flow, MonitoredContract, Schedule
+from tradingflow.db.models import ChainCursor, Flow, MonitoredContract, Schedule
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted, ChainMessage
 from tradingflow.messaging.contract_events import (
@@ -37,12 +37,14 @@ class ContractTriggers:
     async def follow(self, session: AsyncSession, trigger: dict[str, Any]) -> None:
         """Subscribe to what a flow waits for, before the flow runs: an event in between would be lost.
 
-        Raises InvalidInput when the Monitor does not follow the contract: such a flow would wait for ever.
+        Raises InvalidInput when the Monitor does not follow the contract, or not yet the chain: such a flow would wait
+        for ever, or take all that ever happened for news.
         """
         wanted = _wanted(trigger)
         if wanted is None:
             return
-        if await session.get(MonitoredContract, (wanted.chain_id, wanted.address)) is None:
+        contract = await session.get(MonitoredContract, (wanted.chain_id, wanted.address))
+        if contract is None or await session.get(ChainCursor, wanted.chain_id) is None:
             raise InvalidInput(
                 "contract_not_monitored",
                 f"the Monitor does not follow {wanted.address} on chain {wanted.chain_id}; add it there first",
@@ -89,6 +91,7 @@ async def _waiting_for(session: AsyncSession, message: ChainEvent | ChainEventRe
             Schedule.trigger["address"].astext == message.address,
             Schedule.trigger.contains(names),
             Schedule.trigger.contains({"event": message.name}) | Schedule.trigger.contains({"event": None}),
+            Schedule.listens_from_block.is_(None) | (Schedule.listens_from_block <= message.block_number),
             Flow.status != "stopped",
         )
     )

@@ -12,17 +12,18 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from tests.integration.worker.conftest import Client, StartWorker, tasks_by_node, until
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Cycle, Flow, FlowHook, MonitoredContract, Schedule, TriggerEvent
+from tradingflow.db.models import ChainCursor, Cycle, Flow, FlowHook, MonitoredContract, Schedule, TriggerEvent
 from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted
 from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, chain_event_routing_key
 from tradingflow.py_worker.parts import Parts
 
 POOL = "0x88e6A0c2dDD26FEEb64F039a2c41296FcB3f5640"
+BLOCK = 7
 TOLD = [{"id": "told", "type": "told"}]
 STUCK = [{"id": "stuck", "type": "sleep", "config": {"seconds": 60}}]
 WEBHOOK: dict[str, Any] = {"cycle_interval": None, "trigger": {"type": "webhook"}}
@@ -236,6 +237,8 @@ async def test_an_event_recorded_while_its_trigger_was_being_changed_does_not_ru
 async def monitored(sessions: SessionFactory) -> None:
     async with sessions.begin() as session:
         session.add(MonitoredContract(chain_id=1, address=POOL, kind="uniswap_v3_pool", from_block=0))
+        cursor = ChainCursor(chain_id=1, next_block=BLOCK, next_final_block=0, updated_at=datetime.now(UTC))
+        session.add(cursor)
 
 
 @pytest.fixture
@@ -245,12 +248,12 @@ async def broker(worker: FastAPI) -> Any:
         yield broker
 
 
-def swap(log_index: int, name: str = "Swap") -> ChainEvent:
-    block = "0x" + "ab" * 32
+def swap(log_index: int, name: str = "Swap", number: int = BLOCK) -> ChainEvent:
+    block = f"0x{number:064x}"
     event_id = f"1:{block}:{log_index}"
     at = datetime(2026, 1, 1, tzinfo=UTC)
     args = {"amount0": "-5"}
-    return ChainEvent(event_id, 1, 7, block, "0x" + "cd" * 32, log_index, POOL, "uniswap_v3_pool", name, args, at)
+    return ChainEvent(event_id, 1, number, block, "0x" + "cd" * 32, log_index, POOL, "uniswap_v3_pool", name, args, at)
 
 
 async def tell(broker: Broker, exchange: str, message: ChainEvent | ChainEventReverted) -> None:
@@ -278,6 +281,61 @@ async def test_a_contract_event_starts_one_cycle_however_often_it_is_told(client
     assert payloads[0]["args"] == {"amount0": "-5"}
     assert first["trigger"] == "contract_event"
     assert len(await events(client, "on_swaps")) == 2
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_what_happened_before_a_flow_listened_starts_nothing(
+    client: Client, broker: Broker, sessions: SessionFactory
+) -> None:
+    """Before it was started, before it was started again, and before it had this trigger."""
+
+    async def news_from(number: int) -> list[int]:
+        """Of the blocks before and from this one, those whose event starts a cycle."""
+        for block in (number - 1, number):
+            await tell(broker, CHAIN_EVENTS_FINAL, swap(1, number=block))
+        started = await client.cycle_end("from_now", len(heard))
+        heard.append(tasks_by_node(started)["told"]["outputs"]["value"]["payload"]["block_number"])
+        return heard
+
+    heard: list[int] = []
+    await client.execute("from_now", TOLD, [], **on_swaps())
+    assert await news_from(BLOCK) == [BLOCK]
+    await client.ok("POST", "/flows/from_now/stop")
+    await set_next_block(sessions, 100)
+    await client.ok("POST", "/flows/from_now/start")
+    assert await news_from(100) == [BLOCK, 100]
+    await set_next_block(sessions, 200)
+    body = {"flow_id": "from_now", "flow_json": {"nodes": TOLD, "edges": []}, **on_swaps(event=None)}
+    await client.ok("PUT", "/flows/from_now", body)
+    assert await news_from(200) == [BLOCK, 100, 200]
+    assert len(await events(client, "from_now")) == len(heard)
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_a_flow_that_listens_already_misses_nothing_when_it_is_executed_again(
+    client: Client, broker: Broker, sessions: SessionFactory
+) -> None:
+    """The event is stored by then, and on its way."""
+    await client.execute("again", TOLD, [], **on_swaps())
+    await set_next_block(sessions, 100)
+    await client.execute("again", TOLD, [], **on_swaps())
+    await tell(broker, CHAIN_EVENTS_FINAL, swap(1, number=99))
+    assert (await client.cycle_end("again"))["status"] == "completed"
+
+
+async def test_a_chain_the_monitor_has_not_begun_with_is_a_422(
+    client: Client, sessions: SessionFactory, monitored: None
+) -> None:
+    async with sessions.begin() as session:
+        await session.execute(delete(ChainCursor))
+    body = {"flow_id": "early", "flow_json": {"nodes": TOLD, "edges": []}, **on_swaps()}
+    answer = await client.post("/flows/execute", body)
+    assert (answer.status_code, answer.json()["error"]) == (422, "contract_not_monitored")
+
+
+async def set_next_block(sessions: SessionFactory, number: int) -> None:
+    async with sessions.begin() as session:
+        await session.execute(update(ChainCursor).values(next_block=number))
 
 
 @pytest.mark.usefixtures("monitored")

@@ -87,6 +87,8 @@ class Schedule(Base):
 
     flow_pk: Mapped[UUID] = mapped_column(ForeignKey("flows.id", ondelete="CASCADE"), primary_key=True)
     trigger: Mapped[dict[str, Any]] = mapped_column(server_default=text("""'{"type": "interval"}'"""))
+    listens_from_block: Mapped[int | None]
+    """Contract events of blocks before happened before the flow waited for them; NULL: all are taken."""
     cycle_interval: Mapped[str | None]
     next_fire_at: Mapped[datetime | None]
     next_cycle: Mapped[int] = mapped_column(default=0)

@@ -59,7 +59,8 @@ class FlowService:
         before start nothing any more."""
         if trigger != schedule.trigger:
             await skip_pending(self.session, flow.id, TRIGGER_CHANGED)
-        schedule.trigger = trigger
+            schedule.trigger = trigger
+            await self._listen_from_now(schedule)
         if interval is None:
             schedule.next_fire_at = None
         elif interval != schedule.cycle_interval and flow.status != "stopped":
@@ -134,11 +135,19 @@ class FlowService:
         await announce(self.session, [(flow.id, cycle) for cycle in cycles], self.partitions)
 
     async def _run(self, flow: Flow, schedule: Schedule) -> None:
+        if flow.status == "stopped":
+            await self._listen_from_now(schedule)
         flow.status = "running"
         if schedule.cycle_interval is not None:
             interval = parse_interval(schedule.cycle_interval)
             schedule.next_fire_at = interval.step(self.now) if isinstance(interval, Cron) else self.now
         await self.session.flush()
+
+    async def _listen_from_now(self, schedule: Schedule) -> None:
+        """What the Monitor has stored by now is the past, whenever it is told: a contract's past is read later than
+        its newest events, and events are decoded, or read, again."""
+        chain_id = schedule.trigger.get("chain_id")
+        schedule.listens_from_block = None if chain_id is None else await store.block_to_come(self.session, chain_id)
 
     async def _create_or_lock(self, flow_id: str, mode: str, interval: str | None, trigger: dict[str, Any]) -> Flow:
         """Two requests that create the same flow at once take turns on its row."""

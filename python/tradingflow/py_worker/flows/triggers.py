@@ -47,7 +47,8 @@ def _address(text: str) -> str:
 
 
 class ContractEventTrigger(_Trigger):
-    """Each event of a monitored contract starts a cycle.
+    """Each event of a monitored contract starts a cycle, but for those of blocks that the Monitor had stored when the
+    flow was started, or given this trigger.
 
     `final` waits until a reorg can no longer take the event back; without it the cycle starts as soon as the event is
     seen, and may have acted on an event that is then undone.
