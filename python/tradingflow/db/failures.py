@@ -53,6 +53,7 @@ def _sqlstate(error: BaseException) -> str | None:
 
 def _is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError):
-        return error.connection_invalidated or isinstance(error, exc.InterfaceError)
+        # The driver says InterfaceError also of a statement it will never send, such as one of too many parameters.
+        return error.connection_invalidated
     # The driver's own errors while it connects come through SQLAlchemy as they are.
     return isinstance(error, (asyncpg.InterfaceError, ConnectionError, TimeoutError, socket.gaierror))

@@ -25,7 +25,7 @@ from tradingflow.messaging.contract_events import (
     keep_bound,
 )
 from tradingflow.py_worker.scheduler import Scheduler
-from tradingflow.py_worker.trigger_events import record_event, take_back
+from tradingflow.py_worker.trigger_events import portions, record_event, take_back
 
 
 class ContractTriggers:
@@ -73,12 +73,18 @@ class ContractTriggers:
         with passing_told():
             async with self._sessions.begin() as session:
                 flows = await _waiting_for(session, message, final)
-                if isinstance(message, ChainEvent):
-                    payload = msgspec.to_builtins(message)
-                    await record_event(session, flows, "contract_event", message.event_id, payload)
-                else:
+                if isinstance(message, ChainEventReverted):
                     await take_back(session, message.event_id, flows)
+            if isinstance(message, ChainEvent):
+                await self._record_for(flows, message)
         self._scheduler.wake()
+
+    async def _record_for(self, flows: Sequence[UUID], event: ChainEvent) -> None:
+        """Each portion is kept at once, so that an event that comes again after a failure gets further."""
+        payload = msgspec.to_builtins(event)
+        for some in portions(flows, len(msgspec.json.encode(payload))):
+            async with self._sessions.begin() as session:
+                await record_event(session, some, "contract_event", event.event_id, payload)
 
 
 async def _waiting_for(session: AsyncSession, message: ChainEvent | ChainEventReverted, final: bool) -> Sequence[UUID]:

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Uuid, any_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.db.models import Flow, TriggerEvent
 
 TRIGGER_CHANGED = "the flow's trigger was changed"
 TAKEN_BACK = "a reorg took the event back"
+# Of one transaction: each flow's row holds the payload.
+MOST_FLOWS = 1_000
+MOST_BYTES = 16_000_000
 
 
-async def record_event(
-    session: AsyncSession, flows: Sequence[UUID], kind: str, dedupe_key: str, payload: Any
-) -> dict[UUID, int]:
-    """Record an event for each flow, again where a reorg had taken it back; returns the ids of those recorded."""
-    if not flows:
-        return {}
-    rows = [
-        {"flow_pk": flow_pk, "kind": kind, "dedupe_key": dedupe_key, "payload": payload, "status": "pending"}
-        for flow_pk in flows
-    ]
-    statement = insert(TriggerEvent).values(rows)
+async def record_event(session: AsyncSession, flows: Sequence[UUID], kind: str, dedupe_key: str, payload: Any) -> None:
+    """Record an event for each flow, again where a reorg had taken it back.
+
+    The payload is sent once, however many the flows are; see `portions` for how many there may be.
+    """
+    columns = TriggerEvent.__table__.c
+    row = {
+        columns.flow_pk: func.unnest(literal(flows, ARRAY(Uuid()))),
+        columns.kind: literal(kind),
+        columns.dedupe_key: literal(dedupe_key),
+        columns.payload: literal(payload, columns.payload.type),
+        columns.status: literal("pending"),
+    }
+    statement = insert(TriggerEvent).from_select(list(row), select(*row.values()))
     statement = statement.on_conflict_do_update(
         index_elements=[TriggerEvent.flow_pk, TriggerEvent.dedupe_key],
         set_={"status": "pending", "reason": None},
         where=(TriggerEvent.status == "skipped") & (TriggerEvent.reason == TAKEN_BACK),
     )
-    found = await session.execute(statement.returning(TriggerEvent.flow_pk, TriggerEvent.id))
-    return {row.flow_pk: row.id for row in found}
+    await session.execute(statement)
+
+
+def portions(flows: Sequence[UUID], payload_bytes: int) -> Iterator[Sequence[UUID]]:
+    """The flows in as many parts as it takes for each to be recorded in a moment."""
+    size = max(1, min(MOST_FLOWS, MOST_BYTES // payload_bytes))
+    return (flows[start : start + size] for start in range(0, len(flows), size))
 
 
 async def find_event(session: AsyncSession, flow_pk: UUID, dedupe_key: str) -> TriggerEvent:
@@ -55,7 +66,9 @@ async def skip_pending(session: AsyncSession, flow_pk: UUID, reason: str) -> Non
 async def take_back(session: AsyncSession, dedupe_key: str, flows: Sequence[UUID]) -> None:
     """A reorg took an event back: where it has not started a cycle yet, it does not."""
     pending = update(TriggerEvent).where(
-        TriggerEvent.flow_pk.in_(flows), TriggerEvent.dedupe_key == dedupe_key, TriggerEvent.status == "pending"
+        TriggerEvent.flow_pk == any_(literal(flows, ARRAY(Uuid()))),
+        TriggerEvent.dedupe_key == dedupe_key,
+        TriggerEvent.status == "pending",
     )
     await session.execute(pending.values(status="skipped", reason=TAKEN_BACK))
 

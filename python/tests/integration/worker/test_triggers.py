@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from tests.integration.worker.conftest import Client, StartWorker, tasks_by_node, until
 from tradingflow.db.engine import SessionFactory
@@ -21,9 +21,23 @@ from tradingflow.messaging.broker import Broker
 from tradingflow.messaging.chain_messages import ChainEvent, ChainEventReverted
 from tradingflow.messaging.topology import CHAIN_EVENTS, CHAIN_EVENTS_FINAL, chain_event_routing_key
 from tradingflow.py_worker.parts import Parts
+from tradingflow.py_worker.trigger_events import take_back
 
 POOL = "0x88e6A0c2dDD26FEEb64F039a2c41296FcB3f5640"
 BLOCK = 7
+# Of PostgreSQL's protocol, as asyncpg speaks it.
+MOST_PARAMETERS = 32_767
+# With five parameters each, they are too many.
+CROWD_FLOWS = MOST_PARAMETERS // 5 + 1
+CROWD = """
+WITH flow AS (SELECT * FROM flows), schedule AS (SELECT * FROM schedules), more AS (
+    INSERT INTO flows (id, user_id, flow_id, status, mode, current_version)
+    SELECT gen_random_uuid(), user_id, flow_id || number, status, mode, current_version
+    FROM flow, generate_series(1, :others) number RETURNING id
+)
+INSERT INTO schedules (flow_pk, trigger, next_cycle, overlap, misfire)
+SELECT id, trigger, next_cycle, overlap, misfire FROM more, schedule
+"""
 TOLD = [{"id": "told", "type": "told"}]
 STUCK = [{"id": "stuck", "type": "sleep", "config": {"seconds": 60}}]
 WEBHOOK: dict[str, Any] = {"cycle_interval": None, "trigger": {"type": "webhook"}}
@@ -256,6 +270,10 @@ def swap(log_index: int, name: str = "Swap", number: int = BLOCK) -> ChainEvent:
     return ChainEvent(event_id, 1, number, block, "0x" + "cd" * 32, log_index, POOL, "uniswap_v3_pool", name, args, at)
 
 
+def reverted(event: ChainEvent) -> ChainEventReverted:
+    return ChainEventReverted(**{name: getattr(event, name) for name in ChainEventReverted.__struct_fields__})
+
+
 async def tell(broker: Broker, exchange: str, message: ChainEvent | ChainEventReverted) -> None:
     key = chain_event_routing_key(1, message.kind, message.address, message.name)
     body = msgspec.json.encode(message)
@@ -345,8 +363,7 @@ async def test_an_event_a_reorg_took_back_starts_nothing_any_more(client: Client
     event = swap(1)
     await tell(broker, CHAIN_EVENTS, event)
     await until(lambda: _statuses(client, "early", ["pending"]))
-    fields = {name: getattr(event, name) for name in ChainEventReverted.__struct_fields__}
-    await tell(broker, CHAIN_EVENTS, ChainEventReverted(**fields))
+    await tell(broker, CHAIN_EVENTS, reverted(event))
     await until(lambda: _statuses(client, "early", ["skipped"]))
     await client.ok("POST", "/flows/early/resume")
     assert (await client.ok("GET", "/flows/early/cycles"))["items"] == []
@@ -357,8 +374,7 @@ async def test_an_event_that_comes_back_after_a_reorg_starts_one_cycle(client: C
     await client.execute("again", TOLD, [], **on_swaps(final=False))
     await client.ok("POST", "/flows/again/pause")
     event = swap(1)
-    fields = {name: getattr(event, name) for name in ChainEventReverted.__struct_fields__}
-    for message, status in ((event, "pending"), (ChainEventReverted(**fields), "skipped"), (event, "pending")):
+    for message, status in ((event, "pending"), (reverted(event), "skipped"), (event, "pending")):
         await tell(broker, CHAIN_EVENTS, message)
         await until(lambda status=status: _statuses(client, "again", [status]))  # type: ignore[misc]
     await client.ok("POST", "/flows/again/resume")
@@ -384,6 +400,30 @@ async def test_events_told_while_no_worker_is_there_are_not_lost(
         await tell(broker, CHAIN_EVENTS_FINAL, swap(1))
     async with start_worker() as app, _client(app, user) as client:
         assert (await client.cycle_end("kept"))["status"] == "completed"
+
+
+@pytest.mark.usefixtures("monitored")
+async def test_an_event_reaches_more_flows_than_a_statement_has_parameters(
+    client: Client, broker: Broker, sessions: SessionFactory
+) -> None:
+    """So does the next one. The flows are paused: nothing starts."""
+    await client.execute("crowd", TOLD, [], **on_swaps())
+    await client.ok("POST", "/flows/crowd/pause")
+    async with sessions.begin() as session:
+        await session.execute(text(CROWD), {"others": CROWD_FLOWS - 1})
+    for number in (1, 2):
+        await tell(broker, CHAIN_EVENTS_FINAL, swap(number))
+        await until(lambda number=number: _count_pending(sessions, number * CROWD_FLOWS))  # type: ignore[misc]
+
+
+async def test_an_event_is_taken_back_from_more_flows_than_a_statement_has_parameters(sessions: SessionFactory) -> None:
+    async with sessions.begin() as session:
+        await take_back(session, "k", [uuid4()] * (MOST_PARAMETERS + 1))
+
+
+async def _count_pending(sessions: SessionFactory, count: int) -> bool:
+    async with sessions() as session:
+        return await session.scalar(select(func.count()).where(TriggerEvent.status == "pending")) == count
 
 
 class _client:  # noqa: N801 - reads as a function
