@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, any_, func, literal, select, update
+from sqlalchemy import Uuid, any_, case, func, literal, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,28 +14,34 @@ from tradingflow.db.models import Flow, TriggerEvent
 
 TRIGGER_CHANGED = "the flow's trigger was changed"
 TAKEN_BACK = "a reorg took the event back"
+# What a flow has not got round to is a backlog its owner must see, not a queue without end.
+MAX_PENDING = 1_000
 # Of one transaction: each flow's row holds the payload.
 MOST_FLOWS = 1_000
 MOST_BYTES = 16_000_000
 
 
 async def record_event(session: AsyncSession, flows: Sequence[UUID], kind: str, dedupe_key: str, payload: Any) -> None:
-    """Record an event for each flow, again where a reorg had taken it back.
+    """Record an event for each flow, again where a reorg had taken it back; as skipped where MAX_PENDING wait already.
 
     The payload is sent once, however many the flows are; see `portions` for how many there may be.
     """
     columns = TriggerEvent.__table__.c
+    flow_pk = func.unnest(literal(flows, ARRAY(Uuid()))).column_valued("asked")
+    waiting = select(TriggerEvent.id).where(TriggerEvent.flow_pk == flow_pk, TriggerEvent.status == "pending")
+    is_full = waiting.offset(MAX_PENDING - 1).exists()
     row = {
-        columns.flow_pk: func.unnest(literal(flows, ARRAY(Uuid()))),
+        columns.flow_pk: flow_pk,
         columns.kind: literal(kind),
         columns.dedupe_key: literal(dedupe_key),
         columns.payload: literal(payload, columns.payload.type),
-        columns.status: literal("pending"),
+        columns.status: case((is_full, "skipped"), else_="pending"),
+        columns.reason: case((is_full, f"{MAX_PENDING} events wait for this flow already")),
     }
     statement = insert(TriggerEvent).from_select(list(row), select(*row.values()))
     statement = statement.on_conflict_do_update(
         index_elements=[TriggerEvent.flow_pk, TriggerEvent.dedupe_key],
-        set_={"status": "pending", "reason": None},
+        set_={"status": statement.excluded.status, "reason": statement.excluded.reason},
         where=(TriggerEvent.status == "skipped") & (TriggerEvent.reason == TAKEN_BACK),
     )
     await session.execute(statement)

@@ -390,6 +390,31 @@ async def test_an_event_that_comes_back_after_a_reorg_starts_one_cycle(client: C
 
 
 @pytest.mark.usefixtures("monitored")
+async def test_contract_events_past_a_backlog_are_skipped_visibly(
+    client: Client, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is one that a reorg took back and that finds its place taken when it returns."""
+    monkeypatch.setattr("tradingflow.py_worker.trigger_events.MAX_PENDING", 2)
+    await client.execute("flooded", TOLD, [], **on_swaps(final=False))
+    await client.ok("POST", "/flows/flooded/pause")
+    for message in (swap(1), swap(2), swap(3), reverted(swap(1)), swap(4), swap(1)):
+        await tell(broker, CHAIN_EVENTS, message)
+    full = "2 events wait for this flow already"
+    expected = [(4, None), (3, full), (2, None), (1, full)]
+    await until(lambda: _reasons(client, "flooded", expected))
+    assert await _statuses(client, "flooded", ["pending", "skipped", "pending", "skipped"])
+    await client.ok("POST", "/flows/flooded/resume")
+    await client.cycle_end("flooded", 1)
+    await tell(broker, CHAIN_EVENTS, swap(5))
+    await client.cycle_end("flooded", 2)
+
+
+async def _reasons(client: Client, flow_id: str, expected: list[tuple[int, str | None]]) -> bool:
+    told = await events(client, flow_id)
+    return [(event["payload"]["log_index"], event["reason"]) for event in told] == expected
+
+
+@pytest.mark.usefixtures("monitored")
 async def test_events_told_while_no_worker_is_there_are_not_lost(
     start_worker: StartWorker, add_user: Callable[[], Any], settings: Any
 ) -> None:

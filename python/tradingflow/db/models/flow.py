@@ -219,8 +219,8 @@ class TriggerEvent(Base):
     """Something that happened outside and starts a cycle of a flow, in the order of `id`.
 
     UNIQUE(flow, dedupe key): an event that is delivered twice starts one cycle. `skipped` with its reason when the
-    flow's overlap said so, the flow was stopped, its trigger was changed, or a reorg took the event back; the last is
-    pending again when the event comes back.
+    flow's overlap said so, the flow was stopped, its trigger was changed, too many waited already, or a reorg took the
+    event back; the last is pending again when the event comes back.
     """
 
     __tablename__ = "trigger_events"

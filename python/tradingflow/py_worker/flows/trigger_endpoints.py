@@ -21,15 +21,13 @@ from tradingflow.py_worker.flows.cursor import decode_cursor, encode_cursor
 from tradingflow.py_worker.flows.endpoints import CONFLICT, OwnFlow
 from tradingflow.py_worker.flows.schemas import Cursor, Limit, Page, storable
 from tradingflow.py_worker.parts import TheParts, Transaction
-from tradingflow.py_worker.trigger_events import count_pending, find_event, list_events, record_event
+from tradingflow.py_worker.trigger_events import MAX_PENDING, count_pending, find_event, list_events, record_event
 from tradingflow.web.errors import error_responses
 
 router = APIRouter(prefix="/flows", tags=["triggers"], responses=error_responses(401, 404, 422))
 hooks_router = APIRouter(prefix="/hooks", tags=["triggers"], responses=error_responses(404, 409, 422, 429))
 
 TOKEN_BYTES = 32
-# What a flow has not got round to is a backlog its owner must see, not a queue without end.
-MAX_PENDING = 1_000
 MAX_PAYLOAD_BYTES = 256_000
 RETRY_AFTER_S = 5
 BODY = {"requestBody": {"content": {"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}}}}}

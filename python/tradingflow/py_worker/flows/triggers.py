@@ -48,7 +48,7 @@ def _address(text: str) -> str:
 
 class ContractEventTrigger(_Trigger):
     """Each event of a monitored contract starts a cycle, but for those of blocks that the Monitor had stored when the
-    flow was started, or given this trigger.
+    flow was started, or given this trigger. One that finds a thousand waiting for the flow already is skipped.
 
     `final` waits until a reorg can no longer take the event back; without it the cycle starts as soon as the event is
     seen, and may have acted on an event that is then undone.
