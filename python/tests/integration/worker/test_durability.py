@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.integration.worker.conftest import StartWorker, until
 from tests.integration.worker.nodes import edge, node
+from tradingflow.core.clock import SystemClock
 from tradingflow.core.config import WorkerSettings
 from tradingflow.core.ids import cycle_partition
 from tradingflow.core.tasks import running
@@ -26,9 +27,11 @@ from tradingflow.messaging.messages import CycleStarted, Message, Signals, encod
 from tradingflow.messaging.topology import CYCLES, partition_queue
 from tradingflow.py_worker.engine.cycle import Outcome
 from tradingflow.py_worker.runtime.committer import NOT_STORABLE, Committer
+from tradingflow.py_worker.runtime.conductor import Conductor
 from tradingflow.py_worker.runtime.connection import StatementRefused
-from tradingflow.py_worker.runtime.records import CycleRecord, LogLine, TaskRecord
+from tradingflow.py_worker.runtime.records import CycleKey, CycleRecord, LogLine, TaskRecord
 from tradingflow.py_worker.runtime.store import CycleStore
+from tradingflow.py_worker.runtime.sweep import Sweep
 
 CHAIN = {
     "nodes": [node("a", "emit", {"value": 1}), node("b", "add", {"value": 10}), node("c", "add", {"value": 100})],
@@ -126,6 +129,40 @@ async def test_a_cycle_whose_messages_the_broker_lost_is_found_by_the_sweep(
         (await session.scalars(select(Cycle))).one().started_at = LONG_AGO
     async with start_worker():
         assert (await scene.ended())["c"] == {"value": 111.0}
+
+
+class Seen:
+    """A conductor that has these cycles in memory, and a broker that takes everything."""
+
+    def __init__(self, known: set[CycleKey]) -> None:
+        self._known = known
+        self.announced: list[CycleStarted] = []
+
+    def knows(self, key: CycleKey) -> bool:
+        return key in self._known
+
+    async def publish(self, exchange: str, routing_key: str, body: bytes, *, message_id: str) -> None:
+        self.announced.append(msgspec.json.decode(body, type=CycleStarted))
+
+
+@pytest.mark.parametrize("apart", [timedelta(seconds=1), timedelta(0)])
+async def test_cycles_that_are_held_hide_no_younger_one_from_the_sweep(
+    scene: Scene, stores: tuple[CycleStore, CycleStore], monkeypatch: pytest.MonkeyPatch, apart: timedelta
+) -> None:
+    """Also where all started at the same time."""
+    monkeypatch.setattr("tradingflow.py_worker.runtime.sweep.PAGE", 2)
+    youngest = 4
+    async with scene.sessions.begin() as session:
+        (await session.scalars(select(Cycle))).one().started_at = LONG_AGO
+        for cycle in range(1, youngest + 1):
+            at = LONG_AGO + cycle * apart
+            fields = {"version": 1, "trigger": "manual", "status": "running", "started_at": at}
+            session.add(Cycle(flow_pk=scene.flow_pk, cycle=cycle, fire_time=LONG_AGO + timedelta(cycle), **fields))
+    seen = Seen({(scene.flow_pk, cycle) for cycle in range(youngest)})
+    conductor, broker = cast("Conductor", seen), cast("Broker", seen)
+    sweep = Sweep(stores[0], conductor, broker, SystemClock(), 4, lambda partition: True)
+    assert await sweep.sweep() == 1
+    assert [(told.flow_pk, told.cycle) for told in seen.announced] == [(scene.flow_pk, youngest)]
 
 
 async def test_a_load_under_way_when_the_session_is_lost_revives_nothing(

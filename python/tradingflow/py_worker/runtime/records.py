@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tradingflow.py_worker.engine.cycle import CycleEnding, Outcome
 
 CycleKey = tuple[UUID, int]
 """(flows.id, cycle)."""
+
+
+class OpenCycle(NamedTuple):
+    """A cycle that has not ended, as a list of them is sorted."""
+
+    started_at: datetime
+    flow_pk: UUID
+    cycle: int
+
+    @property
+    def key(self) -> CycleKey:
+        return self.flow_pk, self.cycle
 
 
 @dataclass(frozen=True, slots=True)

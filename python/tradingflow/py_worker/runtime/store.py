@@ -17,6 +17,7 @@ from tradingflow.py_worker.runtime.connection import KeptConnection
 from tradingflow.py_worker.runtime.records import (
     CycleKey,
     CycleRecord,
+    OpenCycle,
     Record,
     RunningRecord,
     StoredCycle,
@@ -181,18 +182,21 @@ class CycleStore:
             text = await connection.fetchval(query, flow_pk, node_id, key)
         return None if text is None else _from_json(text)
 
-    async def stale_cycles(self, started_before: datetime, limit: int) -> list[CycleKey]:
-        """Open cycles that started before, oldest first; those of a stopped flow were started by hand.
+    async def stale_cycles(
+        self, started_before: datetime, limit: int, after: OpenCycle | None = None
+    ) -> list[OpenCycle]:
+        """A page of the open cycles that started before, oldest first; those of a stopped flow were started by hand.
 
         A paused flow's are not to run, and are announced when it is resumed."""
-        query = """SELECT c.flow_pk, c.cycle FROM cycles c JOIN flows f ON f.id = c.flow_pk
+        query = """SELECT c.started_at, c.flow_pk, c.cycle FROM cycles c JOIN flows f ON f.id = c.flow_pk
                    WHERE c.status = 'running' AND f.status <> 'paused' AND c.started_at < $1
                      AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.flow_pk = c.flow_pk AND d.cycle = c.cycle
                                      AND d.status = 'dead')
-                   ORDER BY c.started_at LIMIT $2"""
+                     AND ($3::timestamptz IS NULL OR (c.started_at, c.flow_pk, c.cycle) > ($3, $4, $5))
+                   ORDER BY c.started_at, c.flow_pk, c.cycle LIMIT $2"""
         async with self._reading.use() as connection:
-            rows = await connection.fetch(query, started_before, limit)
-        return [(_uuid(row["flow_pk"]), row["cycle"]) for row in rows]
+            rows = await connection.fetch(query, started_before, limit, *(after or (None, None, None)))
+        return [OpenCycle(row["started_at"], _uuid(row["flow_pk"]), row["cycle"]) for row in rows]
 
     async def _end_tasks(
         self, connection: asyncpg.Connection, tasks: Sequence[TaskRecord]

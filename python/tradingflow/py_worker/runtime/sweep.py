@@ -7,8 +7,8 @@ many is harmless: whoever has the cycle in memory lets it pass.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from tradingflow.core.clock import Clock
 from tradingflow.core.errors import DependencyUnavailable
@@ -17,7 +17,7 @@ from tradingflow.core.logging import get_logger
 from tradingflow.messaging.broker import Broker
 from tradingflow.py_worker.cycle_starter import start_message
 from tradingflow.py_worker.runtime.conductor import Conductor
-from tradingflow.py_worker.runtime.records import CycleKey
+from tradingflow.py_worker.runtime.records import CycleKey, OpenCycle
 from tradingflow.py_worker.runtime.store import CycleStore
 
 log = get_logger(__name__)
@@ -26,8 +26,8 @@ PERIOD_S = 2.0
 # A cycle this young may still be on its way through outbox and queue.
 OLD_AFTER = timedelta(seconds=5)
 ANNOUNCE_AGAIN_AFTER = timedelta(seconds=10)
-# Oldest first, so it must be more than the cycles that may be waiting for something long.
-LIMIT = 10_000
+# Any number of cycles may be open for long, held at a node that is paused, and hide none that started after them.
+PAGE = 10_000
 
 
 class Sweep:
@@ -62,18 +62,25 @@ class Sweep:
     async def sweep(self) -> int:
         """Announce what is idle; returns how many cycles that were."""
         now = self._clock.now()
-        keys = await self._store.stale_cycles(now - OLD_AFTER, LIMIT)
         recently = (now - ANNOUNCE_AGAIN_AFTER).timestamp()
         self._announced = {key: at for key, at in self._announced.items() if at > recently}
-        idle = [key for key in keys if key not in self._announced and self._is_idle(key)]
+        page = await self._store.stale_cycles(now - OLD_AFTER, PAGE)
+        announced = await self._announce(page, now)
+        while len(page) == PAGE:
+            page = await self._store.stale_cycles(now - OLD_AFTER, PAGE, page[-1])
+            announced += await self._announce(page, now)
+        if announced:
+            log.info("announced idle cycles again", cycles=announced)
+        return announced
+
+    async def _announce(self, page: Sequence[OpenCycle], now: datetime) -> int:
+        idle = [cycle.key for cycle in page if cycle.key not in self._announced and self._is_idle(cycle.key)]
         for key in idle:
             message = start_message(*key, self._partitions)
             await self._broker.publish(
                 message.exchange, message.routing_key, message.body, message_id=message.message_id
             )
             self._announced[key] = now.timestamp()
-        if idle:
-            log.info("announced idle cycles again", cycles=len(idle))
         return len(idle)
 
     def _is_idle(self, key: CycleKey) -> bool:
