@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.chain.pool_math import rate
 from tradingflow.core.config import ChainSettings
-from tradingflow.core.errors import Refused
+from tradingflow.core.errors import DependencyUnavailable, Refused
 from tradingflow.core.evm import parse_address
 from tradingflow.core.ids import trade_id
+from tradingflow.core.logging import get_logger
 from tradingflow.db.engine import SessionFactory
+from tradingflow.db.failures import passing_told
 from tradingflow.db.models import Cycle, Trade, Vault
 from tradingflow.db.outbox import OutgoingMessage, enqueue
 from tradingflow.messaging.messages import TradeRequested, encode
@@ -26,6 +28,8 @@ from tradingflow.messaging.topology import TRADE_REQUESTS, TRADES
 from tradingflow.py_worker.kit import MarketData, SwapIntent, TradeReceipt
 from tradingflow.py_worker.runtime.live import LiveCycle
 from tradingflow.py_worker.runtime.settlements import Settlements
+
+log = get_logger(__name__)
 
 # The news of a settled trade may be lost with the broker; the row is looked at this often all the same.
 LOOK_AGAIN_S = 2.0
@@ -56,15 +60,31 @@ class NodeTrades:
     async def swap(self, intent: SwapIntent) -> TradeReceipt:
         """Raises Refused with the executor's reason when the trade failed."""
         identity = self._identity()
-        await self._request(identity, intent)
+        try:
+            with passing_told():
+                await self._request(identity, intent)
+        except DependencyUnavailable:
+            # A commit whose answer was lost may have been made, and is traded on.
+            if await self._known(identity) is None:
+                raise
         return await self._outcome(identity)
 
     async def resume(self) -> TradeReceipt | None:
         """The outcome of the trade this node has already asked for in this cycle; None when it has not."""
         identity = self._identity()
-        async with self.trading.sessions() as session:
-            known = await session.get(Trade, identity)
-        return None if known is None else await self._outcome(identity)
+        return None if await self._known(identity) is None else await self._outcome(identity)
+
+    async def _known(self, identity: str) -> Trade | None:
+        """The trade as it stands; None when nobody asked for it. Until PostgreSQL says which, the node has no outcome
+        to end with: its trade may be mined."""
+        while True:
+            try:
+                with passing_told():
+                    async with self.trading.sessions() as session:
+                        return await session.get(Trade, identity)
+            except DependencyUnavailable as error:
+                log.warning("trade is looked at again", trade_id=identity, error=error)
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     def _identity(self) -> str:
         flow_pk, cycle = self.live.key
@@ -131,9 +151,8 @@ class NodeTrades:
         with self.trading.settlements.waiting_for(identity) as news:
             while True:
                 news.clear()
-                async with self.trading.sessions() as session:
-                    trade = await session.get_one(Trade, identity)
-                if trade.status in ("completed", "failed"):
+                trade = await self._known(identity)
+                if trade is not None and trade.status in ("completed", "failed"):
                     return trade
                 try:
                     async with asyncio.timeout(LOOK_AGAIN_S):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -11,14 +12,15 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from tests.integration.worker.nodes import TEST_TYPES, node
 from tradingflow.chain.swap_path import encode_path
-from tradingflow.core.config import ChainSettings
-from tradingflow.core.errors import Refused
+from tradingflow.core.config import ChainSettings, WorkerSettings
+from tradingflow.core.errors import DependencyUnavailable, Refused
 from tradingflow.core.evm import address_from_bytes
 from tradingflow.core.ids import trade_id
-from tradingflow.db.engine import SessionFactory
+from tradingflow.db.engine import SessionFactory, make_session_factory
 from tradingflow.db.models import Cycle, Flow, FlowVersion, OutboxMessage, Schedule, Trade, Vault
 from tradingflow.py_worker.engine.graph import build_graph
 from tradingflow.py_worker.kit import MarketData, SwapIntent, TokenInfo
@@ -138,6 +140,71 @@ async def test_a_lost_announcement_does_not_lose_the_receipt(
     async with asyncio.timeout(20):
         receipt, _ = await asyncio.gather(gateway(deaf, live).swap(INTENT), settle(sessions, trading, **MINED))
     assert receipt.block_number == 7
+
+
+class Watched:
+    """Says when a session is taken to read once more."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+        self.begin = sessions.begin
+        self._reads = 0
+        self.read_again = asyncio.Event()
+
+    def __call__(self) -> AsyncSession:
+        self._reads += 1
+        if self._reads > 1:
+            self.read_again.set()
+        return self._sessions()
+
+
+async def test_a_node_waits_for_its_trade_while_every_connection_is_in_use(
+    sessions: SessionFactory,
+    trading: LiveTrading,
+    live: LiveCycle,
+    settings: WorkerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tradingflow.py_worker.trade_gateway.LOOK_AGAIN_S", 0.01)
+    await asyncio.gather(gateway(trading, live).swap(INTENT), settle(sessions, trading, **MINED))
+    small = create_async_engine(settings.database_dsn, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    watched = Watched(make_session_factory(small))
+    trades = gateway(replace(trading, sessions=cast("SessionFactory", watched)), live)
+    async with small.connect(), asyncio.timeout(20):
+        waiting = asyncio.create_task(trades._settled(trades._identity()))
+        await watched.read_again.wait()
+    assert (await waiting).status == "completed"
+    await small.dispose()
+
+
+class AnswerLost(Watched):
+    """Commits, or not, and loses the connection before it says so."""
+
+    def __init__(self, sessions: SessionFactory, *, commits: bool) -> None:
+        super().__init__(sessions)
+        self._commits = commits
+        self.begin = self._begin  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncSession]:
+        async with self._sessions() as session:
+            yield session
+            await (session.commit() if self._commits else session.rollback())
+            raise ConnectionResetError
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_trade_whose_commit_was_not_answered_is_waited_for_if_it_was_made(
+    sessions: SessionFactory, trading: LiveTrading, live: LiveCycle, commits: bool
+) -> None:
+    lossy = replace(trading, sessions=cast("SessionFactory", AnswerLost(sessions, commits=commits)))
+    async with asyncio.timeout(20):
+        if commits:
+            receipt, _ = await asyncio.gather(gateway(lossy, live).swap(INTENT), settle(sessions, trading, **MINED))
+            assert receipt.block_number == 7
+        else:
+            with pytest.raises(DependencyUnavailable):
+                await gateway(lossy, live).swap(INTENT)
 
 
 async def test_a_failed_trade_is_a_refusal_with_the_executors_words(

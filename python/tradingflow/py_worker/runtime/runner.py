@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any, cast
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
 from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.db.failures import passing_failure
 from tradingflow.db.storable import storable_text
 from tradingflow.py_worker.engine.cycle import Outcome, inputs_of
 from tradingflow.py_worker.engine.graph import GraphNode
@@ -83,6 +85,9 @@ async def execute_node(
     except TradingFlowError as error:
         raise NodeFailure(error.code, error.detail) from error
     except Exception as error:  # the engine's edge: user-supplied and third-party nodes end here, not the worker
+        # Only what comes through SQLAlchemy is surely PostgreSQL's; a node has connections of its own to lose.
+        if isinstance(error, SQLAlchemyError) and (passing := passing_failure(error)) is not None:
+            raise NodeFailure(passing.code, passing.detail) from error
         log.exception("node defect", node_type=node.type, flow_id=context.flow_id, node_id=node.id)
         raise NodeFailure("node_defect", f"the node broke with {type(error).__name__}") from error
 
