@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.db.models import Flow, TriggerEvent
 
+STOPPED = "the flow was stopped"
 TRIGGER_CHANGED = "the flow's trigger was changed"
 TAKEN_BACK = "a reorg took the event back"
 # What a flow has not got round to is a backlog its owner must see, not a queue without end.

@@ -247,6 +247,20 @@ async def test_an_event_recorded_while_its_trigger_was_being_changed_does_not_ru
     assert (await client.ok("GET", "/flows/turned/cycles"))["items"] == []
 
 
+async def test_an_event_recorded_while_its_flow_was_being_stopped_does_not_run_when_it_starts_again(
+    client: Client, sessions: SessionFactory
+) -> None:
+    await hook_of(client, "halted")
+    await client.ok("POST", "/flows/halted/stop")
+    async with sessions.begin() as session:
+        flow = (await session.scalars(select(Flow))).one()
+        session.add(TriggerEvent(flow_pk=flow.id, kind="webhook", dedupe_key="k", status="pending"))
+    await client.ok("POST", "/flows/halted/start")
+    assert [(event["status"], event["reason"]) for event in await events(client, "halted")] == [
+        ("skipped", "the flow was stopped")
+    ]
+
+
 @pytest.fixture
 async def monitored(sessions: SessionFactory) -> None:
     async with sessions.begin() as session:

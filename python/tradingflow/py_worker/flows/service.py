@@ -20,7 +20,7 @@ from tradingflow.py_worker.engine.interval import Cron, interval_text, parse_int
 from tradingflow.py_worker.flows import store
 from tradingflow.py_worker.flows.schemas import FlowRequest
 from tradingflow.py_worker.flows.triggers import judge_trigger
-from tradingflow.py_worker.trigger_events import TRIGGER_CHANGED, skip_pending
+from tradingflow.py_worker.trigger_events import STOPPED, TRIGGER_CHANGED, skip_pending
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class FlowService:
         schedule = await store.get_schedule(self.session, flow, lock=True)
         schedule.next_fire_at = None
         flow.status = "stopped"
-        await skip_pending(self.session, flow.id, "the flow was stopped")
-        await terminate_open_cycles(self.session, flow.id, "the flow was stopped", self.now)
+        await skip_pending(self.session, flow.id, STOPPED)
+        await terminate_open_cycles(self.session, flow.id, STOPPED, self.now)
         await tell_workers(self.session, flow.id)
         return schedule
 
@@ -136,6 +136,8 @@ class FlowService:
 
     async def _run(self, flow: Flow, schedule: Schedule) -> None:
         if flow.status == "stopped":
+            # An event may have been recorded while the stop was being committed.
+            await skip_pending(self.session, flow.id, STOPPED)
             await self._listen_from_now(schedule)
         flow.status = "running"
         if schedule.cycle_interval is not None:
