@@ -42,17 +42,22 @@ def unwrap(signature: bytes) -> AnnouncedWallet:
     return AnnouncedWallet(parse_address(factory), call, inner)
 
 
-async def contract_agrees(client: ChainClient, wallet: str, digest: bytes, signature: bytes) -> bool:
-    """Whether the contract at `wallet`, or the one announced for it, accepts `signature` over `digest` now."""
-    announced = unwrap(signature) if is_announced(signature) else None
-    inner = announced.signature if announced else signature
-    question = _IS_VALID_SIGNATURE + encode(("bytes32", "bytes"), (digest, inner))
-    if await client.guard(client.web3.eth.get_code(client.web3.to_checksum_address(wallet))):
-        return await _answers_magic(client, {"to": wallet, "data": "0x" + question.hex(), "gas": hex(CALL_GAS)})
-    if announced is None:
-        return False
-    program = deploy_and_ask(announced, wallet, question)
+async def deployed_agrees(client: ChainClient, wallet: str, digest: bytes, signature: bytes) -> bool | None:
+    """Whether the contract at `wallet` accepts `signature` over `digest` now; None where there is no contract."""
+    if not await client.code_at(wallet):
+        return None
+    question = _question(digest, signature)
+    return await _answers_magic(client, {"to": wallet, "data": "0x" + question.hex(), "gas": hex(CALL_GAS)})
+
+
+async def announced_agrees(client: ChainClient, wallet: str, digest: bytes, announced: AnnouncedWallet) -> bool:
+    """Whether the contract that would be deployed at `wallet` would accept its signature over `digest`."""
+    program = deploy_and_ask(announced, wallet, _question(digest, announced.signature))
     return await _answers_magic(client, {"data": "0x" + program.hex(), "gas": hex(CALL_GAS)})
+
+
+def _question(digest: bytes, signature: bytes) -> bytes:
+    return _IS_VALID_SIGNATURE + encode(("bytes32", "bytes"), (digest, signature))
 
 
 async def _answers_magic(client: ChainClient, call: dict[str, str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,20 @@ from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
 
 from devstack.anvil import CHAIN_ID, Anvil
-from tests.integration.account_manager.conftest import REPOSITORY, login, sign, wallet
+from devstack.ports import free_port
+from devstack.private_servers import PrivateServers
+from tests.integration.account_manager.conftest import REPOSITORY, login, running, sign, wallet
+from tradingflow.account_manager.server import create_app
 from tradingflow.chain.contract_signature import MAGIC_SUFFIX
+from tradingflow.core.clock import SimulatedClock
+from tradingflow.core.config import AccountManagerSettings, ChainSettings
 from tradingflow.core.evm import ZERO_ADDRESS
 
 SOURCES = Path(__file__).parent / "contracts"
 SALT = b"\7" * 32
 KEY = wallet(3)
 STRANGER = wallet(4)
+OTHER_CHAIN = 10
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +61,51 @@ async def contracts(anvil: Anvil, compiled: dict[str, Any]) -> AsyncIterator[Con
     await web3.provider.disconnect()
 
 
-async def try_to_sign_in(http: httpx.AsyncClient, address: str, signature_of: Any) -> httpx.Response:
-    nonce = (await http.post("/auth/nonce", json={"address": address, "chain_id": CHAIN_ID})).json()
+@pytest.fixture
+def other_chain(servers: PrivateServers) -> Iterator[Anvil]:
+    with servers.fresh_chain() as chain:
+        chain.rpc("anvil_setChainId", OTHER_CHAIN)
+        yield chain
+
+
+def serving_also(settings: AccountManagerSettings, url: str) -> AccountManagerSettings:
+    other = ChainSettings(chain_id=OTHER_CHAIN, name="other", rpc_urls=(url,))
+    return settings.model_copy(update={"chains": (*settings.chains, other)})
+
+
+@pytest.fixture
+async def both(
+    settings: AccountManagerSettings, other_chain: Anvil, clock: SimulatedClock
+) -> AsyncIterator[httpx.AsyncClient]:
+    async with running(create_app(serving_also(settings, other_chain.url), clock)) as http:
+        yield http
+
+
+async def announcing(contracts: Contracts, anvil: Anvil, other_chain: Anvil) -> tuple[str, Callable[[str], bytes]]:
+    """A factory on the other chain only: the address it gives to KEY's wallet, and KEY's ERC-6492 signatures."""
+    factory = await contracts.deploy("KeyWalletFactory")
+    other_chain.rpc("anvil_setCode", factory.address, anvil.rpc("eth_getCode", factory.address, "latest"))
+    address = await factory.functions.predict(KEY.address, SALT).call()
+    anvil.rpc("anvil_setCode", factory.address, "0x")
+    create = bytes.fromhex(factory.encode_abi("create", args=[KEY.address, SALT])[2:])
+
+    def signature_of(message: str) -> bytes:
+        inner = bytes.fromhex(sign(KEY, message)[2:])
+        return encode(("address", "bytes", "bytes"), (factory.address, create, inner)) + MAGIC_SUFFIX
+
+    return address, signature_of
+
+
+async def put_wallet(contracts: Contracts, source: Anvil, target: Anvil, address: str, key: str) -> None:
+    """Have the wallet at `address` on `target` obey `key`."""
+    deployed = await contracts.deploy("KeyWallet", key)
+    target.rpc("anvil_setCode", address, source.rpc("eth_getCode", deployed.address, "latest"))
+
+
+async def try_to_sign_in(
+    http: httpx.AsyncClient, address: str, signature_of: Any, chain_id: int = CHAIN_ID
+) -> httpx.Response:
+    nonce = (await http.post("/auth/nonce", json={"address": address, "chain_id": chain_id})).json()
     signature = signature_of(nonce["message"])
     return await login(http, nonce["message"], signature if isinstance(signature, str) else "0x" + signature.hex())
 
@@ -120,3 +169,46 @@ async def test_an_answer_that_is_not_the_magic_value_is_no_consent(
     odd = await contracts.deploy("OddWallet", mood)
     answer = await try_to_sign_in(http, odd.address, lambda m: sign(KEY, m))
     assert (answer.status_code, answer.json()["error"]) == (401, "invalid_signature")
+
+
+async def test_a_removed_key_signs_nobody_in_through_a_chain_where_the_wallet_is_not_deployed(
+    both: httpx.AsyncClient, contracts: Contracts, anvil: Anvil, other_chain: Anvil
+) -> None:
+    address, announced = await announcing(contracts, anvil, other_chain)
+    while_nowhere = await try_to_sign_in(both, address, announced, OTHER_CHAIN)
+    assert while_nowhere.status_code == 200, while_nowhere.text
+    await put_wallet(contracts, anvil, anvil, address, STRANGER.address)
+    for chain_id in (CHAIN_ID, OTHER_CHAIN):
+        removed = await try_to_sign_in(both, address, announced, chain_id)
+        assert (removed.status_code, removed.json()["error"]) == (401, "invalid_signature")
+        present = await try_to_sign_in(both, address, lambda m: sign(STRANGER, m), chain_id)
+        assert present.status_code == 200, present.text
+
+
+async def test_a_wallet_that_obeys_different_keys_on_two_chains_is_signed_in_by_neither(
+    both: httpx.AsyncClient, contracts: Contracts, anvil: Anvil, other_chain: Anvil
+) -> None:
+    address = wallet(7).address
+    await put_wallet(contracts, anvil, anvil, address, STRANGER.address)
+    await put_wallet(contracts, anvil, other_chain, address, KEY.address)
+    for chain_id in (CHAIN_ID, OTHER_CHAIN):
+        for key in (KEY, STRANGER):
+            refused = await try_to_sign_in(both, address, lambda m, key=key: sign(key, m), chain_id)
+            assert (refused.status_code, refused.json()["error"]) == (401, "invalid_signature")
+    await put_wallet(contracts, anvil, other_chain, address, STRANGER.address)
+    assert (await try_to_sign_in(both, address, lambda m: sign(STRANGER, m))).status_code == 200
+
+
+async def test_a_chain_that_cannot_be_asked_keeps_contract_wallets_waiting_and_nobody_else(
+    settings: AccountManagerSettings, clock: SimulatedClock, contracts: Contracts
+) -> None:
+    deployed = await contracts.deploy("KeyWallet", KEY.address)
+    app = create_app(serving_also(settings, f"http://127.0.0.1:{free_port()}"), clock)
+    async with running(app) as http:
+        waits = await try_to_sign_in(http, deployed.address, lambda m: sign(KEY, m))
+        assert (waits.status_code, waits.json()["error"]) == (503, "rpc_unavailable")
+        refused = await try_to_sign_in(http, deployed.address, lambda m: sign(STRANGER, m))
+        assert refused.status_code == 401, refused.text
+        for chain_id in (CHAIN_ID, OTHER_CHAIN):
+            by_key = await try_to_sign_in(http, KEY.address, lambda m: sign(KEY, m), chain_id)
+            assert by_key.status_code == 200, by_key.text

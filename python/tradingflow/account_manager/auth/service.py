@@ -53,11 +53,12 @@ class AuthService:
         """
         message = siwe.parse(text)
         siwe.check(message, self._audience, self._parts.clock.now())
-        chain = self._parts.chain(message.chain_id)
+        self._settings.chain(message.chain_id)
         if statement is not None and message.statement != statement:
             raise Unauthenticated("wrong_statement", f"the message must state: {statement}")
         await self._nonces.take(message.nonce, siwe.Proof(message.address, message.chain_id, _purpose(statement)))
-        await SignatureVerifier(chain).verify(message.address, text, to_bytes(signature))
+        verifier = SignatureVerifier(self._parts.chains)
+        await verifier.verify(message.address, message.chain_id, text, to_bytes(signature))
         return message.address
 
     async def login(self, text: str, signature: str, client: str | None) -> TokenResponse:
