@@ -218,7 +218,9 @@ class AccountManagerSettings(PlatformSettings):
     siwe_nonce_ttl_s: int = Field(default=300, ge=30, le=300)
     credentials_key: SecretStr = SecretStr(LOCAL_CREDENTIALS_KEY)
     cors_origins: tuple[str, ...] = ()
-    sign_in_limit: str = Field(default="60/minute", description="Per client address, and per wallet")
+    sign_in_limit: str = Field(
+        default="60/minute", description="Per client address, and per account that links wallets"
+    )
     deploy_limit: str = Field(default="20/hour", description="Vault deployments per account")
     request_limit: str = Field(default="3000/minute", description="Requests per account")
 

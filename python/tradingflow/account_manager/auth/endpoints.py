@@ -30,7 +30,7 @@ MAX_CLIENT_CHARS = 200
 
 
 async def limit_sign_in(request: Request, parts: TheParts) -> None:
-    """Counts attempts by client address; what names a wallet is counted by wallet as well."""
+    """Counts attempts by client address, never by the wallet named: its owner would be locked out by strangers."""
     await parts.limits.count(parts.limits.sign_in, request.client.host if request.client else "unknown")
 
 

@@ -34,9 +34,11 @@ class AuthService:
         self._audience = siwe.Audience(parts.settings.siwe_domain, parts.settings.siwe_uri)
 
     async def issue_nonce(self, address: str, chain_id: int, statement: str = siwe.STATEMENT) -> NonceResponse:
-        """A nonce that only proves what `statement` says. Raises InvalidInput for a chain we do not serve."""
+        """A nonce that only proves what `statement` says. Raises InvalidInput for a chain we do not serve.
+
+        Whoever asks is to be counted before: anybody may name any wallet, and shall not use up what its owner may do.
+        """
         self._settings.chain(chain_id)
-        await self._parts.limits.count(self._parts.limits.sign_in, address)
         now = self._parts.clock.now()
         nonce = await self._nonces.issue(siwe.Proof(address, chain_id, _purpose(statement)))
         return NonceResponse(

@@ -26,10 +26,15 @@ class WalletService:
         self._auth = AuthService(parts, session)
 
     async def link_nonce(self, request: WalletNonceRequest) -> NonceResponse:
-        return await self._auth.issue_nonce(request.address, request.chain_id, self._link_statement())
+        return await self._issue_nonce(request, self._link_statement())
 
     async def unlink_nonce(self, request: UnlinkNonceRequest) -> NonceResponse:
-        return await self._auth.issue_nonce(request.address, request.chain_id, self._unlink_statement(request.unlink))
+        return await self._issue_nonce(request, self._unlink_statement(request.unlink))
+
+    async def _issue_nonce(self, request: WalletNonceRequest, statement: str) -> NonceResponse:
+        """Each allows one check of a signature, so an account's are counted as attempts to sign in are."""
+        await self._parts.limits.count(self._parts.limits.sign_in, str(self._principal.user_id))
+        return await self._auth.issue_nonce(request.address, request.chain_id, statement)
 
     async def link(self, request: LinkRequest) -> Wallet:
         """Raises Conflict for a wallet that has an account already."""
