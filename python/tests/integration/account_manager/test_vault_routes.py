@@ -253,6 +253,38 @@ async def test_no_connection_waits_while_the_chain_is_asked(
     assert set(held) == {0}
 
 
+# More than there are connections.
+BATCHES = 25
+
+
+async def test_tokens_asked_of_a_chain_that_hangs_leave_the_database_to_others(
+    alice: Session, market: LocalMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, all_hang, goes_on = 0, asyncio.Event(), asyncio.Event()
+    guard = ChainClient.guard
+
+    async def hang(client: ChainClient, request: Any) -> Any:
+        nonlocal hanging
+        hanging += 1
+        if hanging == 2 * BATCHES:
+            all_hang.set()
+        await goes_on.wait()
+        return await guard(client, request)
+
+    monkeypatch.setattr(ChainClient, "guard", hang)
+    body = {"chain_id": CHAIN_ID, "addresses": [market.base_token, market.quote_token]}
+    # Each asks for the code of its two tokens first.
+    batches = [asyncio.create_task(alice.post("/token/batch", body)) for _ in range(BATCHES)]
+    try:
+        await asyncio.wait({asyncio.create_task(all_hang.wait()), *batches}, return_when=asyncio.FIRST_COMPLETED)
+        assert all_hang.is_set(), "some wait for a connection"
+        assert (await alice.get(f"/token/chain/{CHAIN_ID}")).json()["items"] == []
+    finally:
+        goes_on.set()
+        answers = await asyncio.gather(*batches)
+    assert {answer.status_code for answer in answers} == {201}
+
+
 async def test_polls_at_once_share_one_valuation(
     alice: Session, vault: str, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

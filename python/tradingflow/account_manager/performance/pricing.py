@@ -40,9 +40,8 @@ class BlockPricing:
         async with self.sessions() as session:
             events = await repository.events_of(session, vault, also=in_pools)
             known = await repository.block_prices(session, vault.chain_id, vault.address)
-        async with self.sessions() as session, session.begin():
-            met = {part.token for event in events for part in event.parts()} - {ZERO_ADDRESS}
-            await self.tokens.ensure(session, vault.chain_id, sorted(met))
+        met = {part.token for event in events for part in event.parts()} - {ZERO_ADDRESS}
+        await self.tokens.ensure(self.sessions, vault.chain_id, met)
         missing = [w for w in wanted_prices(events, quote_token) if (w[1], w[2]) not in known]
         newest = missing[::-1][:MAX_PRICES]
         for number, block_hash, token in newest:

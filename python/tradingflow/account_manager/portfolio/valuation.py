@@ -12,7 +12,6 @@ from uuid import UUID
 
 from tradingflow.account_manager.portfolio import repository
 from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
-from tradingflow.account_manager.token import repository as registered
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
 from tradingflow.chain.client import ChainClient
@@ -92,13 +91,7 @@ class VaultValuer:
         """The owner's tokens and those with prices; the ones not met before are read from the chain."""
         async with self.sessions() as session:
             named = await vaults.owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
-            wanted = {*named, *priced} - {ZERO_ADDRESS}
-            known = await registered.find(session, vault.chain_id, wanted)
-        read = await self.tokens.read(vault.chain_id, wanted - known.keys())
-        if not read:
-            return known
-        async with self.sessions.begin() as session:
-            return known | await self.tokens.keep(session, vault.chain_id, read)
+        return await self.tokens.ensure(self.sessions, vault.chain_id, {*named, *priced} - {ZERO_ADDRESS})
 
     async def _native_position(self, vault: Vault, block: int) -> Position | None:
         """Native currency, priced as its wrapped token; None when the vault holds none."""

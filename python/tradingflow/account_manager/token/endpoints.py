@@ -43,12 +43,10 @@ async def list_tokens(
 
 
 @router.post("/batch", status_code=201, responses=error_responses(503))
-async def register_tokens(
-    body: TokenBatchRequest, user: CurrentUser, parts: TheParts, session: Transaction
-) -> list[TokenResponse]:
+async def register_tokens(body: TokenBatchRequest, user: CurrentUser, parts: TheParts) -> list[TokenResponse]:
     """Register several tokens of a chain, in the order asked; those known already are not read again."""
     parts.settings.chain(body.chain_id)
-    known = await parts.tokens.ensure(session, body.chain_id, list(dict.fromkeys(body.addresses)))
+    known = await parts.tokens.ensure(parts.sessions, body.chain_id, body.addresses)
     if missing := [address for address in body.addresses if address not in known]:
         raise InvalidInput("not_a_contract", f"there is no contract at {', '.join(missing)} on chain {body.chain_id}")
     return [TokenResponse.model_validate(known[address]) for address in body.addresses]

@@ -13,6 +13,7 @@ from tradingflow.account_manager.token.metadata import TokenMetadata, read_metad
 from tradingflow.account_manager.token.spam import spam_reason
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import InvalidInput
+from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Token
 from tradingflow.prices.book import PriceBook
 
@@ -29,19 +30,26 @@ class TokenRegistry:
         metadata = await read_metadata(self.chains[chain_id], address)
         return await self._save(session, chain_id, address, metadata)
 
-    async def ensure(self, session: AsyncSession, chain_id: int, addresses: Collection[str]) -> dict[str, Token]:
-        """Registry entries of all `addresses` that are contracts; the missing ones are read from the chain first."""
-        known = await repository.find(session, chain_id, addresses)
-        return known | await self.keep(session, chain_id, await self.read(chain_id, set(addresses) - known.keys()))
+    async def ensure(self, sessions: SessionFactory, chain_id: int, addresses: Collection[str]) -> dict[str, Token]:
+        """Registry entries of all `addresses` that are contracts; the missing ones are read from the chain first.
 
-    async def read(self, chain_id: int, addresses: Collection[str]) -> dict[str, TokenMetadata]:
+        No database connection is held while the chain is asked: one that hangs would soon hold them all.
+        """
+        async with sessions() as session:
+            known = await repository.find(session, chain_id, addresses)
+        # Two that enter the same tokens in one order wait for each other; in two orders they would deadlock.
+        read = await self._read_all(chain_id, sorted(set(addresses) - known.keys()))
+        if not read:
+            return known
+        async with sessions.begin() as session:
+            return known | {
+                address: await self._save(session, chain_id, address, metadata) for address, metadata in read.items()
+            }
+
+    async def _read_all(self, chain_id: int, addresses: Collection[str]) -> dict[str, TokenMetadata]:
         """What the chain says of those that are contracts."""
         answers = await asyncio.gather(*(self._read(chain_id, address) for address in addresses))
         return {address: found for address, found in zip(addresses, answers, strict=True) if found is not None}
-
-    async def keep(self, session: AsyncSession, chain_id: int, read: Mapping[str, TokenMetadata]) -> dict[str, Token]:
-        """Enter what was read."""
-        return {address: await self._save(session, chain_id, address, found) for address, found in read.items()}
 
     async def _read(self, chain_id: int, address: str) -> TokenMetadata | None:
         try:
