@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from tradingflow.account_manager.job_queue import JobQueue
+from tradingflow.account_manager.performance.service import VaultReporter
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
 from tradingflow.account_manager.rate_limits import RateLimits
 from tradingflow.account_manager.token.registry import TokenRegistry
@@ -38,6 +39,7 @@ class Parts:
     prices: PriceBook
     tokens: TokenRegistry
     valuer: VaultValuer
+    reporter: VaultReporter
     signer: TokenSigner
     jobs: JobQueue
     revoked: RevokedSessions

@@ -20,6 +20,7 @@ from tradingflow.account_manager.job_queue import JobQueue
 from tradingflow.account_manager.notification.channel_endpoints import router as channel_router
 from tradingflow.account_manager.notification.webhook_endpoints import router as webhook_router
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.performance.service import VaultReporter
 from tradingflow.account_manager.portfolio.endpoints import hot_router as hot_portfolio_router
 from tradingflow.account_manager.portfolio.endpoints import router as portfolio_router
 from tradingflow.account_manager.portfolio.valuation import VaultValuer
@@ -145,6 +146,7 @@ async def _wire(
         prices=prices,
         tokens=tokens,
         valuer=VaultValuer(chains, prices, tokens, sessions),
+        reporter=VaultReporter(settings, clock, reads),
         signer=signer,
         jobs=jobs,
         revoked=revoked,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +17,9 @@ from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from fastapi import FastAPI
 from pydantic import SecretStr
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import Session as OrmSession
 from web3 import AsyncHTTPProvider, AsyncWeb3
 
 from devstack.anvil import CHAIN_ID, MNEMONIC, Anvil
@@ -167,6 +168,24 @@ async def engine(settings: AccountManagerSettings) -> AsyncIterator[AsyncEngine]
 @pytest.fixture
 def sessions(engine: AsyncEngine) -> SessionFactory:
     return make_session_factory(engine)
+
+
+@pytest.fixture
+def holding() -> Iterator[set[OrmSession]]:
+    """The sessions that hold a connection now. What listens all the time does so without a session."""
+    held: set[OrmSession] = set()
+
+    def begun(session: OrmSession, *_: Any) -> None:
+        held.add(session)
+
+    def ended(session: OrmSession, *_: Any) -> None:
+        held.discard(session)
+
+    event.listen(OrmSession, "after_begin", begun)
+    event.listen(OrmSession, "after_transaction_end", ended)
+    yield held
+    event.remove(OrmSession, "after_begin", begun)
+    event.remove(OrmSession, "after_transaction_end", ended)
 
 
 async def request_nonce(http: httpx.AsyncClient, account: LocalAccount) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
@@ -11,6 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session as OrmSession
 from web3.types import RPCEndpoint
 
 from devstack.anvil import CHAIN_ID
@@ -18,7 +21,10 @@ from devstack.uniswap import Deployer, LocalMarket
 from tests.integration.account_manager.conftest import Session, wallet
 from tradingflow.account_manager.executor_process import ExecutorProcess
 from tradingflow.account_manager.parts import Parts
+from tradingflow.account_manager.performance import repository
+from tradingflow.account_manager.performance.history import VaultEvent
 from tradingflow.account_manager.performance.pricing import BlockPricing
+from tradingflow.account_manager.performance.report import Look, Report, Reporter
 from tradingflow.account_manager.performance.tasks import price
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
@@ -244,6 +250,48 @@ async def test_what_strangers_deposit_changes_neither_value_nor_profit(life: Lif
         assert {name: found["reasons"].get(name) for name in figures} == dict.fromkeys(figures)
         assert [h["token"] for h in found["holdings"]] == [base]
         await life.event("UserWithdraw", token=worthless, amount="1000", to=stranger)
+
+
+async def test_what_strangers_deposit_is_left_in_the_database(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, quote = life.market.base_token, life.market.quote_token
+    await life.followed()
+    await life.event("UserDeposit", token=base, amount=str(ONE))
+    await life.trade(base, ONE, quote, 2_000 * USD)
+    for _ in range(3):
+        await life.event("UserDeposit", token=wallet(8).address, amount="1", user=wallet(9).address)
+    events: list[str | None] = []
+    read = repository._event
+
+    def counted(*row: Any) -> VaultEvent:
+        events.append(row[5])
+        return read(*row)
+
+    monkeypatch.setattr(repository, "_event", counted)
+    assert (await life.performance())["trades"] == 1
+    assert events == ["UserDeposit", "TradeExecuted"]
+
+
+async def test_no_connection_waits_for_a_report_and_who_asks_meanwhile_is_given_the_same(
+    life: Life, holding: set[OrmSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await life.followed()
+    await life.event("UserDeposit", token=life.market.base_token, amount=str(ONE))
+    held: list[int] = []
+    report = Reporter.report
+
+    def counted(reporter: Reporter, events: Sequence[VaultEvent], looks: Sequence[Look]) -> Report:
+        held.append(len(holding))
+        return report(reporter, events, looks)
+
+    monkeypatch.setattr(Reporter, "report", counted)
+    async with life.sessions() as session:
+        vault = (await session.scalars(select(Vault))).one()
+    first, *others = await asyncio.gather(*(life.parts.reporter.of_vault(vault) for _ in range(8)))
+    assert held == [0]
+    assert others == [first] * 7
+    await life.performance()
+    assert (await life.alice.get("/portfolio/performance")).status_code == 200
+    assert held == [0, 0, 0]
 
 
 async def test_a_strangers_deposit_of_a_token_the_owner_names_counts_from_its_own_block(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
@@ -11,7 +10,7 @@ from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session as OrmSession
 
 from devstack.anvil import CHAIN_ID, Anvil
@@ -36,24 +35,6 @@ ONE = 10**18
 @pytest.fixture
 def chain_settings(market_chain: ChainSettings) -> ChainSettings:
     return market_chain
-
-
-@pytest.fixture
-def holding() -> Iterator[set[OrmSession]]:
-    """The sessions that hold a connection now. What listens all the time does so without a session."""
-    held: set[OrmSession] = set()
-
-    def begun(session: OrmSession, *_: Any) -> None:
-        held.add(session)
-
-    def ended(session: OrmSession, *_: Any) -> None:
-        held.discard(session)
-
-    event.listen(OrmSession, "after_begin", begun)
-    event.listen(OrmSession, "after_transaction_end", ended)
-    yield held
-    event.remove(OrmSession, "after_begin", begun)
-    event.remove(OrmSession, "after_transaction_end", ended)
 
 
 async def send_all(owner: Deployer, transactions: list[dict[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -79,11 +79,6 @@ class Valuer:
 
     def worth_of_all(self, parts: Iterable[Part], block_hash: str) -> Figure:
         return total(self.worth_at_block(part, block_hash) for part in parts)
-
-
-def of_tokens(events: Iterable[VaultEvent], tokens: Collection[str]) -> list[VaultEvent]:
-    """Those that move none but these tokens."""
-    return [event for event in events if all(part.token in tokens for part in event.parts())]
 
 
 def wanted_prices(events: Sequence[VaultEvent], quote_token: str | None) -> Iterator[tuple[int, str, str]]:

@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.performance.figure import Figure
-from tradingflow.account_manager.performance.history import VaultEvent, of_tokens
+from tradingflow.account_manager.performance.history import VaultEvent
 from tradingflow.account_manager.performance.profit import Part
 from tradingflow.account_manager.performance.report import Look
 from tradingflow.account_manager.vault.repository import owners_tokens
@@ -31,7 +31,8 @@ from tradingflow.db.models import (
     VaultValuation,
 )
 
-NAMES = ("UserDeposit", "UserWithdraw", "TradeExecuted")
+TRADE = "TradeExecuted"
+NAMES = ("UserDeposit", "UserWithdraw", TRADE)
 _EVENT = (
     ContractEvent.block_number,
     ContractEvent.log_index,
@@ -44,14 +45,22 @@ _EVENT = (
 
 
 async def events_of(session: AsyncSession, vault: Vault, also: Iterable[str] = ()) -> list[VaultEvent]:
-    """Deposits, withdrawals and trades of the owner's tokens, and of those `also` names, oldest first."""
+    """Deposits, withdrawals and trades of the owner's tokens, and of those `also` names, oldest first.
+
+    What a vault trades are its owner's tokens. Anybody may deposit others, as often as they like.
+    """
     named = await owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
+    # One value for all of them: a statement takes 32,767 values at most.
+    tokens = literal(sorted(named.union(also)), ARRAY(Text))
     statement = (
         select(*_EVENT)
-        .where(*_of_vault(vault.chain_id, vault.address))
+        .where(
+            *_of_vault(vault.chain_id, vault.address),
+            or_(ContractEvent.name == TRADE, ContractEvent.args["token"].astext == any_(tokens)),
+        )
         .order_by(ContractEvent.block_number, ContractEvent.log_index)
     )
-    return of_tokens((_event(*row) for row in await session.execute(statement)), named.union(also))
+    return [_event(*row) for row in await session.execute(statement)]
 
 
 def _of_vault(chain_id: int, vault: str) -> tuple[ColumnElement[bool], ...]:
@@ -69,7 +78,7 @@ def _event(
 ) -> VaultEvent:
     args = args or {}
     gone = come = None
-    if name == "TradeExecuted":
+    if name == TRADE:
         gone, come = _part(args, "tokenIn", "amountIn"), _part(args, "tokenOut", "amountOut")
     elif name == "UserDeposit":
         come = _part(args, "token", "amount")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.performance import repository
 from tradingflow.account_manager.performance.figure import Figure
 from tradingflow.account_manager.performance.history import Valuer, VaultEvent, wanted_prices
 from tradingflow.account_manager.performance.report import Look, Report, Reporter, Result
 from tradingflow.account_manager.performance.schemas import FlowGains, HoldingResponse, PerformanceResponse
+from tradingflow.core.clock import Clock
+from tradingflow.core.config import AccountManagerSettings
+from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Vault
 
 # Returns are measured at this many valuations at most; a longer life is looked at in coarser steps.
@@ -22,42 +27,93 @@ MAX_LOOKS = 2_000
 SHORTEST_STEP_S = 300
 
 
-async def of_vault(reads: AsyncSession, parts: Parts, vault: Vault) -> PerformanceResponse:
-    """From stored events, prices and valuations alone; prices not known yet are left to a job and `price_pending`."""
-    next_block = await repository.next_block(reads, vault.chain_id)
-    if next_block is None or not await repository.is_history_complete(reads, vault.chain_id, vault.address):
-        return _nothing_known(parts, vault, "history_incomplete: not all events of the vault are stored yet")
-    events = await repository.events_of(reads, vault)
-    looks = await _looks(reads, parts, vault, events, next_block)
-    reporter, is_pending = await _reporter(reads, parts, vault, events)
-    if is_pending:
-        # A second connection here, with all others waiting for theirs, would be waited for in vain.
-        await repository.want_prices(reads, vault, parts.clock.now())
-    names = await repository.flow_names(reads, vault.user_id)
-    newest = looks[-1] if looks else None
-    report = await asyncio.to_thread(reporter.report, events, looks)  # seconds, for a vault of many trades
-    return _response(parts, vault, report, names, next_block - 1, newest)
+@dataclass(frozen=True)
+class VaultReporter:
+    """Reports on vaults by what is stored of them.
+
+    No database connection is held while a report is made: that takes seconds for a vault of many trades, and as many
+    of them as there are connections would keep every other route waiting.
+    """
+
+    settings: AccountManagerSettings
+    clock: Clock
+    reads: SessionFactory
+    _under_way: dict[UUID, asyncio.Task[PerformanceResponse]] = field(default_factory=dict)
+
+    async def of_vault(self, vault: Vault) -> PerformanceResponse:
+        """Who asks while a report on the vault is made is given the same one."""
+        task = self._under_way.get(vault.id)
+        if task is None:
+            task = self._under_way[vault.id] = asyncio.create_task(self._of_vault(vault))
+            task.add_done_callback(partial(self._ended, vault.id))
+        return await asyncio.shield(task)  # the others still want it when one client has left
+
+    def _ended(self, vault_id: UUID, task: asyncio.Task[PerformanceResponse]) -> None:
+        del self._under_way[vault_id]
+        if not task.cancelled():
+            task.exception()  # seen, also when nobody waits for it any more
+
+    async def _of_vault(self, vault: Vault) -> PerformanceResponse:
+        """From events, prices and valuations alone; prices not known yet are left to a job and `price_pending`."""
+        quote_token = self.settings.chain(vault.chain_id).quote_token
+        async with self.reads() as session:
+            stored = await self._stored(session, vault, quote_token)
+        if stored is None:
+            return _nothing_known(vault, quote_token, "history_incomplete: not all events of the vault are stored yet")
+        report, is_pending = await asyncio.to_thread(_report, stored)
+        if is_pending:
+            async with self.reads() as session:
+                await repository.want_prices(session, vault, self.clock.now())
+        return _response(vault, stored, report)
+
+    async def _stored(self, session: AsyncSession, vault: Vault, quote_token: str | None) -> _Stored | None:
+        """None unless every event of the vault up to the chain's cursor is stored."""
+        chain_id, address = vault.chain_id, vault.address
+        next_block = await repository.next_block(session, chain_id)
+        if next_block is None or not await repository.is_history_complete(session, chain_id, address):
+            return None
+        events = await repository.events_of(session, vault)
+        tokens = {part.token for event in events for part in event.parts()}
+        return _Stored(
+            block_number=next_block - 1,
+            events=events,
+            looks=await self._looks(session, vault, events, next_block),
+            reporter=Reporter(
+                Valuer(
+                    quote_token,
+                    await repository.decimals_of(session, chain_id, tokens),
+                    await repository.block_prices(session, chain_id, address),
+                ),
+                await repository.gas_of(session, chain_id, address),
+            ),
+            flow_names=await repository.flow_names(session, vault.user_id),
+        )
+
+    async def _looks(
+        self, session: AsyncSession, vault: Vault, events: list[VaultEvent], next_block: int
+    ) -> list[Look]:
+        """From the first event on: before it there was nothing to earn with."""
+        if not events:
+            return []
+        step = max(timedelta(seconds=SHORTEST_STEP_S), (self.clock.now() - events[0].block_time) / MAX_LOOKS)
+        return await repository.looks_of(session, vault, events[0].block_number, next_block, int(step.total_seconds()))
 
 
-async def _looks(
-    reads: AsyncSession, parts: Parts, vault: Vault, events: list[VaultEvent], next_block: int
-) -> list[Look]:
-    """From the first event on: before it there was nothing to earn with."""
-    if not events:
-        return []
-    step = max(timedelta(seconds=SHORTEST_STEP_S), (parts.clock.now() - events[0].block_time) / MAX_LOOKS)
-    return await repository.looks_of(reads, vault, events[0].block_number, next_block, int(step.total_seconds()))
+@dataclass(frozen=True)
+class _Stored:
+    """What a report is made of. `flow_names` are by on-chain id."""
+
+    block_number: int
+    events: list[VaultEvent]
+    looks: list[Look]
+    reporter: Reporter
+    flow_names: Mapping[str, str]
 
 
-async def _reporter(reads: AsyncSession, parts: Parts, vault: Vault, events: list[VaultEvent]) -> tuple[Reporter, bool]:
+def _report(stored: _Stored) -> tuple[Report, bool]:
     """Also whether a price is still to be found."""
-    chain_id, quote_token = vault.chain_id, parts.settings.chain(vault.chain_id).quote_token
-    prices = await repository.block_prices(reads, chain_id, vault.address)
-    tokens = {part.token for event in events for part in event.parts()}
-    decimals = await repository.decimals_of(reads, chain_id, tokens)
-    gas = await repository.gas_of(reads, chain_id, vault.address)
-    reporter = Reporter(Valuer(quote_token, decimals, prices), gas)
-    return reporter, await asyncio.to_thread(_is_pending, reporter.valuer, events)
+    report = stored.reporter.report(stored.events, stored.looks)
+    return report, _is_pending(stored.reporter.valuer, stored.events)
 
 
 def _is_pending(valuer: Valuer, events: list[VaultEvent]) -> bool:
@@ -65,23 +121,21 @@ def _is_pending(valuer: Valuer, events: list[VaultEvent]) -> bool:
     return any((block, token) not in valuer.block_prices for _, block, token in wanted)
 
 
-def _response(
-    parts: Parts, vault: Vault, report: Report, names: Mapping[str, str], block_number: int, newest: Look | None
-) -> PerformanceResponse:
+def _response(vault: Vault, stored: _Stored, report: Report) -> PerformanceResponse:
     figures = {
         "time_weighted_return": report.returns.time_weighted,
         "max_drawdown": report.returns.max_drawdown,
     }
     flows = [
-        FlowGains(flow_id=names.get(flow), onchain_flow_id=flow, **_gains(result, {}))
+        FlowGains(flow_id=stored.flow_names.get(flow), onchain_flow_id=flow, **_gains(result, {}))
         for flow, result in sorted(report.flows.items())
     ]
     return PerformanceResponse(
         chain_id=vault.chain_id,
         vault=vault.address,
-        quote_token=parts.settings.chain(vault.chain_id).quote_token,
-        block_number=block_number,
-        as_of=newest.taken_at if newest else None,
+        quote_token=stored.reporter.valuer.quote_token,
+        block_number=stored.block_number,
+        as_of=stored.looks[-1].taken_at if stored.looks else None,
         holdings=[
             HoldingResponse(token=holding.token, amount=holding.amount, cost=holding.cost.value)
             for holding in report.vault.books.holdings
@@ -111,7 +165,7 @@ def _gains(result: Result, more: Mapping[str, Figure]) -> dict[str, Any]:
     }
 
 
-def _nothing_known(parts: Parts, vault: Vault, reason: str) -> PerformanceResponse:
+def _nothing_known(vault: Vault, quote_token: str | None, reason: str) -> PerformanceResponse:
     names = (
         "deposited",
         "withdrawn",
@@ -127,7 +181,7 @@ def _nothing_known(parts: Parts, vault: Vault, reason: str) -> PerformanceRespon
     return PerformanceResponse(
         chain_id=vault.chain_id,
         vault=vault.address,
-        quote_token=parts.settings.chain(vault.chain_id).quote_token,
+        quote_token=quote_token,
         block_number=None,
         as_of=None,
         trades=0,

@@ -9,7 +9,6 @@ from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import Moment
 from tradingflow.account_manager.hot_route import HotRoute
 from tradingflow.account_manager.json_text import encode
-from tradingflow.account_manager.performance import service as performance
 from tradingflow.account_manager.performance.schemas import PerformanceResponse
 from tradingflow.account_manager.portfolio import service
 from tradingflow.account_manager.portfolio.schemas import PortfolioResponse, ValuePoint
@@ -35,7 +34,9 @@ async def read_portfolio(user: CurrentUser, parts: TheParts) -> bytes:
 @router.get("/performance")
 async def read_portfolio_performance(user: CurrentUser, parts: TheParts, session: Reads) -> list[PerformanceResponse]:
     """Profit, return and drawdown of each of the caller's vaults, oldest first, with the profit of its flows."""
-    return [await performance.of_vault(session, parts, vault) for vault in await vaults_of(session, user.user_id)]
+    vaults = await vaults_of(session, user.user_id)
+    await session.close()  # the connection shall not wait for the reports
+    return [await parts.reporter.of_vault(vault) for vault in vaults]
 
 
 @router.get("/history")

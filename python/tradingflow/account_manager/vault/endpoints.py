@@ -8,7 +8,6 @@ from fastapi import APIRouter, BackgroundTasks, Depends
 from tradingflow.account_manager.dependencies import Reads, TheParts
 from tradingflow.account_manager.fields import ChainId, EvmAddressField
 from tradingflow.account_manager.pagination import Cursor, Limit, Page
-from tradingflow.account_manager.performance import service as performance
 from tradingflow.account_manager.performance.schemas import PerformanceResponse
 from tradingflow.account_manager.portfolio import service as portfolio
 from tradingflow.account_manager.portfolio.schemas import VaultPortfolio
@@ -107,7 +106,8 @@ async def read_vault_performance(
 ) -> PerformanceResponse:
     """Profit (first in, first out), time-weighted return and drawdown of one vault, and the profit of its flows."""
     own = await service.own_vault(session, user.user_id, chain_id, vault)
-    return await performance.of_vault(session, parts, own)
+    await session.close()  # the connection shall not wait for the report
+    return await parts.reporter.of_vault(own)
 
 
 @router.get("/{chain_id}/{vault}/operations")
