@@ -1,14 +1,26 @@
-"""Running loops beside other work, and ending them."""
+"""Running things side by side, and ending them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 # Longer than any part takes to put its things away.
 AGAIN_S = 5.0
+
+Answer = TypeVar("Answer")
+
+
+async def in_groups(questions: Iterable[Awaitable[Answer]], size: int) -> list[Answer]:
+    """The answers to all, in order; at most `size` are waited for at once, and a generator makes no more than those."""
+    remaining = iter(questions)
+    answers: list[Answer] = []
+    while group := list(islice(remaining, size)):
+        answers += await asyncio.gather(*group)
+    return answers
 
 
 @asynccontextmanager

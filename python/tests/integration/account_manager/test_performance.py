@@ -26,6 +26,7 @@ from tradingflow.account_manager.performance.history import VaultEvent
 from tradingflow.account_manager.performance.pricing import BlockPricing
 from tradingflow.account_manager.performance.report import Look, Report, Reporter
 from tradingflow.account_manager.performance.tasks import price
+from tradingflow.account_manager.portfolio import valuation
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
@@ -370,6 +371,18 @@ async def test_a_vault_that_holds_less_than_its_events_say_has_no_known_profit(l
     found = await life.performance()
     assert found["profit"] is None
     assert found["reasons"]["left"].startswith("balance_short")
+
+
+async def test_a_token_that_valuations_leave_out_is_not_called_missing(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valuation, "MAX_TOKENS", 0)
+    await life.followed()
+    await life.event("UserDeposit", token=wallet(8).address, amount="1")
+    await life.priced()
+    await positions(life)
+    found = await life.performance()
+    assert (found["profit"], found["reasons"]["left"]) == (None, "not_valued_yet")
 
 
 async def test_a_vault_whose_past_is_not_stored_whole_says_so_for_every_number(life: Life) -> None:

@@ -24,9 +24,9 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import DependencyUnavailable
-from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.core.evm import ZERO_ADDRESS, address_from_bytes
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Token, Vault, VaultDeployment, VaultValuation
+from tradingflow.db.models import ContractEvent, Token, Vault, VaultDeployment, VaultValuation
 
 OPERATOR = wallet(OPERATOR_WALLET).address
 ONE = 10**18
@@ -296,6 +296,57 @@ async def test_polls_at_once_share_one_valuation(
     monkeypatch.setattr(ChainClient, "call", hangs)
     answers = await asyncio.gather(*(alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio") for _ in range(2)))
     assert {answer.status_code for answer in answers} == {503}, "a failure is shared, and not kept"
+
+
+async def test_a_vault_that_names_very_much_is_asked_about_in_part_and_in_groups(
+    alice: Session, vault: str, sessions: SessionFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = [("TokenPolicySet", "token", n) for n in range(500)] + [("RouterSet", "router", n) for n in range(300)]
+    async with sessions.begin() as session:
+        session.add_all(
+            ContractEvent(
+                chain_id=CHAIN_ID,
+                block_number=1,
+                log_index=index,
+                block_hash="0x" + "cd" * 32,
+                transaction_hash="0x" + "ef" * 32,
+                address=vault,
+                kind="vault",
+                name=name,
+                args={key: address_from_bytes((n + 1000).to_bytes(20))},
+                topics=[],
+                data=b"",
+                block_time=datetime.now(UTC),
+            )
+            for index, (name, key, n) in enumerate(named)
+        )
+    asked, under_way, most = 0, 0, 0
+    guard = ChainClient.guard
+
+    async def counted(client: ChainClient, request: Any) -> Any:
+        nonlocal asked, under_way, most
+        asked += 1
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await guard(client, request)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(ChainClient, "guard", counted)
+    valued = (await alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}/portfolio")).json()
+    assert valued["value"] is None
+    assert valued["reason"] == "too_many_tokens: the vault names 500, of which 200 are looked at"
+    assert asked < 300
+    whole = (await alice.get(f"/evm/vaults/{CHAIN_ID}/{vault}")).json()
+    assert (len(whole["tokens"]), whole["tokens_left_out"]) == (200, 300)
+    assert (len(whole["routers"]), whole["routers_left_out"]) == (200, 101)  # the chain's own is one more
+    assert asked < 800
+    assert most <= 20
+    loss_cap = {"price_source": vault, "cap": "1", "window_s": 3600}
+    refused = await alice.post(f"/evm/vaults/{CHAIN_ID}/{vault}/transactions/policy", {"loss_cap": loss_cap})
+    assert (refused.status_code, refused.json()["error"]) == (422, "too_many_tokens")
+    assert asked < 800
 
 
 async def test_the_vault_is_read_with_its_policy(alice: Session, owner: Deployer, vault: str) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tradingflow.core import tasks
-from tradingflow.core.tasks import end_all
+from tradingflow.core.tasks import end_all, in_groups
 
 
 async def test_a_task_that_lost_its_cancellation_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +44,19 @@ async def test_what_ends_badly_ends_nobody_else() -> None:
 
 async def test_nothing_to_end_is_no_error() -> None:
     await end_all([])
+
+
+async def test_answers_come_in_order_and_no_more_than_a_group_is_waited_for() -> None:
+    started: list[int] = []
+    ended: list[int] = []
+
+    async def answer(number: int) -> int:
+        started.append(number)
+        assert len(started) - len(ended) <= 3
+        for _ in range(3 - number % 3):  # the first of a group ends last
+            await asyncio.sleep(0)
+        ended.append(number)
+        return number
+
+    assert await in_groups((answer(number) for number in range(8)), 3) == list(range(8))
+    assert ended[:3] == [2, 1, 0]

@@ -16,7 +16,7 @@ from tradingflow.core.evm import ZERO_ADDRESS
 
 @dataclass(frozen=True)
 class Look:
-    """A stored valuation: prices and balances by token at the end of a block."""
+    """A stored valuation: prices and balances by token at the end of a block; nothing of tokens not looked at."""
 
     block_number: int
     taken_at: datetime
@@ -119,7 +119,7 @@ class Reporter:
         if newest is None:
             return Figure.unknown("not_valued_yet")
         if last_block is not None and newest.block_number >= last_block:
-            short = next((p.token for p in parts if newest.balances.get(p.token, 0) < p.amount), None)
+            short = next((p.token for p in parts if newest.balances.get(p.token, p.amount) < p.amount), None)
             if short is not None:
                 return Figure.unknown(f"balance_short: the vault holds less {short} than its events account for")
         return self._worth_now(parts, newest)

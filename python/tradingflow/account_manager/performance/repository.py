@@ -17,7 +17,7 @@ from tradingflow.account_manager.performance.history import VaultEvent
 from tradingflow.account_manager.performance.profit import Part
 from tradingflow.account_manager.performance.report import Look
 from tradingflow.account_manager.vault.repository import owners_tokens
-from tradingflow.core.evm import parse_address
+from tradingflow.core.evm import ZERO_ADDRESS, parse_address
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.db.models import (
     BlockPrice,
@@ -153,7 +153,8 @@ async def looks_of(session: AsyncSession, vault: Vault, from_block: int, before_
 
 
 def _look(row: VaultValuation) -> Look:
-    prices, balances = {}, {}
+    # What a vault holds nothing of is a position all the same, but for the native currency.
+    prices, balances = {}, {ZERO_ADDRESS: 0}
     for position in row.positions:
         token, price = position["token"], position["price"]
         prices[token] = Figure.unknown(f"{position['reason']}: {token}") if price is None else Figure(Decimal(price))

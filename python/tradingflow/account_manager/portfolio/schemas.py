@@ -24,7 +24,8 @@ class VaultPortfolio(ResponseModel):
     """`value` is null, with a `reason`, when any position above zero has no value: a partial sum would mislead.
 
     Positions are the tokens the owner deposited, the vault's policy named or it traded, and those of the chain's
-    configured pools: anybody may deposit anything, and nobody's worthless token shall make the value unknown.
+    configured pools: anybody may deposit anything, and nobody's worthless token shall make the value unknown. Beyond
+    200 tokens without a configured pool the others are left out, and `value` is null (`too_many_tokens`).
     """
 
     chain_id: int

@@ -14,10 +14,12 @@ from tradingflow.account_manager.portfolio import repository
 from tradingflow.account_manager.portfolio.schemas import Position, VaultPortfolio
 from tradingflow.account_manager.token.registry import TokenRegistry
 from tradingflow.account_manager.vault import repository as vaults
+from tradingflow.account_manager.vault.bounds import CALLS_AT_ONCE, MAX_TOKENS
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.erc20 import balance_if_told
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
+from tradingflow.core.tasks import in_groups
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Token, Vault
 from tradingflow.prices.book import PriceBook
@@ -63,17 +65,19 @@ class VaultValuer:
         client, prices = self.chains[vault.chain_id], self.prices.pools[vault.chain_id]
         block = await client.guard(client.web3.eth.get_block("latest"))
         number = int(block["number"])
-        registry = await self._registry(vault, await prices.tokens())
+        registry, too_many = await self._registry(vault, await prices.tokens())
         addresses = sorted(registry)
-        balances = await asyncio.gather(*(balance_if_told(client, token, vault.address, number) for token in addresses))
-        quoted = await asyncio.gather(*(prices.price(token, number) for token in addresses))
+        balances = await in_groups(
+            (balance_if_told(client, token, vault.address, number) for token in addresses), CALLS_AT_ONCE
+        )
+        quoted = await in_groups((prices.price(token, number) for token in addresses), CALLS_AT_ONCE)
         positions = [
             _position(registry[token], balance, price)
             for token, balance, price in zip(addresses, balances, quoted, strict=True)
         ]
         if (native := await self._native_position(vault, number)) is not None:
             positions.append(native)
-        value, reason = _sum(positions)
+        value, reason = (None, too_many) if too_many else _sum(positions)
         quote = client.settings.quote_token
         return VaultPortfolio(
             chain_id=vault.chain_id,
@@ -87,11 +91,16 @@ class VaultValuer:
             reason=reason,
         )
 
-    async def _registry(self, vault: Vault, priced: Iterable[str]) -> dict[str, Token]:
-        """The owner's tokens and those with prices; the ones not met before are read from the chain."""
+    async def _registry(self, vault: Vault, priced: Iterable[str]) -> tuple[dict[str, Token], str | None]:
+        """Those with prices and the owner's tokens, and why that is not all; new ones are read from the chain."""
         async with self.sessions() as session:
             named = await vaults.owners_tokens(session, vault.chain_id, vault.address, vault.owner_address)
-        return await self.tokens.ensure(self.sessions, vault.chain_id, {*named, *priced} - {ZERO_ADDRESS})
+        others = sorted(named.difference(priced, {ZERO_ADDRESS}))
+        wanted = {*priced, *others[:MAX_TOKENS]} - {ZERO_ADDRESS}
+        registry = await self.tokens.ensure(self.sessions, vault.chain_id, wanted)
+        if len(others) <= MAX_TOKENS:
+            return registry, None
+        return registry, f"too_many_tokens: the vault names {len(others)}, of which {MAX_TOKENS} are looked at"
 
     async def _native_position(self, vault: Vault, block: int) -> Position | None:
         """Native currency, priced as its wrapped token; None when the vault holds none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -13,9 +12,13 @@ from tradingflow.account_manager.token.metadata import TokenMetadata, read_metad
 from tradingflow.account_manager.token.spam import spam_reason
 from tradingflow.chain.client import ChainClient
 from tradingflow.core.errors import InvalidInput
+from tradingflow.core.tasks import in_groups
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Token
 from tradingflow.prices.book import PriceBook
+
+# A vault may name any number of tokens.
+READS_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class TokenRegistry:
 
     async def _read_all(self, chain_id: int, addresses: Collection[str]) -> dict[str, TokenMetadata]:
         """What the chain says of those that are contracts."""
-        answers = await asyncio.gather(*(self._read(chain_id, address) for address in addresses))
+        answers = await in_groups((self._read(chain_id, address) for address in addresses), READS_AT_ONCE)
         return {address: found for address, found in zip(addresses, answers, strict=True) if found is not None}
 
     async def _read(self, chain_id: int, address: str) -> TokenMetadata | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 
+from tradingflow.account_manager.vault.bounds import CALLS_AT_ONCE
 from tradingflow.chain.client import ChainClient
 from tradingflow.chain.price_source import PriceSourceContract
 from tradingflow.core.errors import InvalidInput, Refused
+from tradingflow.core.tasks import in_groups
 
 # A million whole tokens of 18 decimals: of any token with a price, so much is worth more than nothing.
 AMOUNT_ASKED_FOR = 10**24
@@ -22,7 +23,7 @@ async def require_price_source(client: ChainClient, address: str, tokens: Collec
         detail = "the vault allows no token that a price source could be asked for; name `tokens` in the same request"
         raise InvalidInput("no_tokens_to_value", detail)
     source = PriceSourceContract(client, address)
-    reasons = await asyncio.gather(*(_why_not_valued(source, token) for token in sorted(tokens)))
+    reasons = await in_groups((_why_not_valued(source, token) for token in sorted(tokens)), CALLS_AT_ONCE)
     if found := [reason for reason in reasons if reason is not None]:
         detail = f"trades would revert: {address} has no value for {'; '.join(found)}"
         raise InvalidInput("token_not_valued", f"{detail}. Name a source for all allowed tokens, or forbid these")

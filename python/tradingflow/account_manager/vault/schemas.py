@@ -98,7 +98,7 @@ class LossRule(ResponseModel):
 
 
 class VaultResponse(ResponseModel):
-    """A vault's settings as of `block_number`."""
+    """A vault's settings as of `block_number`; of more than 200 tokens or routers, those with the lowest addresses."""
 
     chain_id: int
     address: EvmAddressText
@@ -112,7 +112,9 @@ class VaultResponse(ResponseModel):
     cooldown_s: int
     last_trade_at: datetime | None
     tokens: list[TokenRules]
+    tokens_left_out: int = Field(description="How many more the vault's events name")
     routers: list[RouterRule]
+    routers_left_out: int = Field(description="How many more the vault's events name")
     loss_cap: LossRule | None = Field(description="null when nothing caps what trades may lose")
 
 

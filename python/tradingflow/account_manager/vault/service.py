@@ -16,6 +16,7 @@ from tradingflow.account_manager.pagination import Page, cut, decode_cursor, enc
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.user import repository as users
 from tradingflow.account_manager.vault import repository
+from tradingflow.account_manager.vault.bounds import CALLS_AT_ONCE, MAX_ROUTERS, MAX_TOKENS
 from tradingflow.account_manager.vault.schemas import (
     CreateVaultRequest,
     EstimateRequest,
@@ -32,6 +33,7 @@ from tradingflow.chain.fees import current_fees
 from tradingflow.core.access_token import Principal
 from tradingflow.core.errors import Conflict, DependencyUnavailable, Forbidden, NotFound, Refused
 from tradingflow.core.evm import ZERO_ADDRESS, keccak, to_bytes
+from tradingflow.core.tasks import in_groups
 from tradingflow.db.models import Vault, VaultDeployment
 
 _SALT_DOMAIN = b"tradingflow.vault.v1"
@@ -203,8 +205,10 @@ class _VaultReader:
             paused=paused,
             cooldown_s=cooldown,
             last_trade_at=_moment(last_trade),
-            tokens=list(await asyncio.gather(*(self._token(token) for token in sorted(tokens)))),
-            routers=list(await asyncio.gather(*(self._router(router) for router in sorted(routers)))),
+            tokens=await in_groups((self._token(token) for token in sorted(tokens)[:MAX_TOKENS]), CALLS_AT_ONCE),
+            tokens_left_out=max(len(tokens) - MAX_TOKENS, 0),
+            routers=await in_groups((self._router(router) for router in sorted(routers)[:MAX_ROUTERS]), CALLS_AT_ONCE),
+            routers_left_out=max(len(routers) - MAX_ROUTERS, 0),
             loss_cap=_loss_rule(*losses),
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tradingflow.account_manager.vault.bounds import CALLS_AT_ONCE, MAX_TOKENS
 from tradingflow.account_manager.vault.price_source import require_price_source
 from tradingflow.account_manager.vault.schemas import (
     LossCapRequest,
@@ -22,6 +22,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.vault import VaultContract
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.evm import ZERO_ADDRESS
+from tradingflow.core.tasks import in_groups
 
 UNISWAP_V3_ROUTER = 1
 GAS_MARGIN_PERCENT = 20
@@ -68,7 +69,8 @@ class TransactionBuilder:
         """One multicall of everything the request names.
 
         `known_tokens` are those the vault may allow already. Raises InvalidInput for a request that names nothing, and
-        for a loss cap by a contract that does not value every token the vault would then allow.
+        for a loss cap by a contract that does not value every token the vault would then allow, or where those are
+        too many to ask for.
         """
         measure = ""
         calls = [self._encode_operator(request.operator, default_operator)] if request.operator else []
@@ -120,7 +122,13 @@ class TransactionBuilder:
         allowed = {change.token: change.allowed for change in changes}
         vault = VaultContract(self.client, self.vault)
         unchanged = sorted(known_tokens - allowed.keys())
-        policies = await asyncio.gather(*(vault.token_policy(token) for token in unchanged))
+        if len(unchanged) > MAX_TOKENS:
+            raise InvalidInput(
+                "too_many_tokens",
+                f"the vault names {len(unchanged)} tokens besides those of the request; "
+                f"a price source can be asked here whether it values {MAX_TOKENS} at most",
+            )
+        policies = await in_groups((vault.token_policy(token) for token in unchanged), CALLS_AT_ONCE)
         allowed |= {token: policy.allowed for token, policy in zip(unchanged, policies, strict=True)}
         await require_price_source(self.client, source, [token for token in allowed if allowed[token]])
 
