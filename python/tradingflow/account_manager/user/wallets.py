@@ -53,12 +53,14 @@ class WalletService:
 
     async def unlink(self, request: UnlinkRequest) -> None:
         """Agreed to by any wallet of the account. Its sessions and API keys end with it."""
+        # First of all: contract wallets are asked on their chains, for which no lock and no connection shall wait.
+        statement = self._unlink_statement(request.address)
+        signer = await self._auth.prove_wallet(request.message, request.signature, statement)
         await self._lock_account()
         own = await repository.wallet_addresses(self._session, self._principal.user_id)
         if request.address not in own:
             raise NotFound("wallet", request.address)
-        statement = self._unlink_statement(request.address)
-        if await self._auth.prove_wallet(request.message, request.signature, statement) not in own:
+        if signer not in own:
             raise Unauthenticated("not_your_wallet", "the message must be signed by a wallet of this account")
         if len(own) == 1:
             raise Conflict("last_wallet", "the last wallet cannot be unlinked; delete the account instead")
