@@ -99,10 +99,15 @@ class ChainReader:
         return await self._pool.run(read)
 
     async def newest_again(self, span: Span, addresses: Sequence[str]) -> Span:
-        """The same blocks near the head for other addresses."""
+        """The same blocks near the head for other addresses; the node asked need not be the one that sent the span."""
         headers = list(span.headers.values())
-        logs = await self._pool.run(lambda node: _logs_by_hash(node, headers, addresses))
-        return replace(span, logs=logs)
+
+        async def read(node: RpcNode) -> Span:
+            logs = await _logs_by_hash(node, headers, addresses)
+            await _check_empty(node, headers, logs, addresses)
+            return replace(span, logs=logs)
+
+        return await self._pool.run(read)
 
     async def settled(self, first: int, last: int, addresses: Sequence[str]) -> Span:
         """Blocks no reorg can replace: logs by range, and the headers of the blocks that have any, and of the last."""
@@ -175,7 +180,8 @@ async def _check_empty(
 ) -> None:
     """Blocks that came without logs although their bloom filter allows some must have none in their receipts either.
 
-    Raises Distrusted.
+    Where logs were asked for without a filter, that holds for those of strangers too: contracts that the blocks
+    announce are looked for among them. Raises Distrusted.
     """
     answered = {log.block_number for log in logs}
     is_filtered = len(addresses) <= MOST_ADDRESSES
@@ -186,10 +192,12 @@ async def _check_empty(
         and (may_hold(header.logs_bloom, addresses) if is_filtered else int(header.logs_bloom, 16) != 0)
     ]
     calls: list[Call] = [("eth_getBlockReceipts", [header.number]) for header in doubtful]
-    wanted = frozenset(addresses) if doubtful else frozenset()
+    wanted = frozenset(addresses) if doubtful and is_filtered else frozenset()
     for header, receipts in zip(doubtful, await node.batch(calls, RECEIPTS), strict=True):
         for log in (log for receipt in receipts for log in receipt.logs):
-            if log.block_hash == header.hash and log.address.lower() in wanted:
+            if log.block_hash != header.hash:
+                raise Distrusted(f"{node.name} has another block {header.height}")
+            if not is_filtered or log.address.lower() in wanted:
                 raise Distrusted(f"{node.name} left out logs of block {header.height}")
 
 

@@ -1,24 +1,32 @@
 """Contracts a factory announces are followed from their creation block, same transaction included."""
 
 import json
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.emitter import Emitter, echo_contract, event_topic, swap_burst_contract, transfer_burst_contract, word
+from devstack.faulty_rpc import FaultyRpc
 from devstack.vaults import deploy_factory
 from tradingflow.chain.client import ChainClient
+from tradingflow.chain.rpc import Distrusted
 from tradingflow.core.config import ChainSettings
 from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.evm import ZERO_ADDRESS, parse_address
+from tradingflow.db.models.chain import MonitoredContract
 from tradingflow.monitor.catalogue import follow as begin
 from tradingflow.monitor.catalogue import keep_abi, keep_rule
 from tradingflow.monitor.contracts import Contract
 from tradingflow.monitor.decoder import EventRow
 from tradingflow.monitor.discovery import FactoryRule
+from tradingflow.monitor.reader import MOST_ADDRESSES
 from tradingflow.monitor.store import Batch, ChainStore
 
 from .conftest import Follow
@@ -75,6 +83,50 @@ async def test_a_childs_events_of_its_creation_block_are_stored(
         (child, "Paused"), (factory, "VaultCreated"), (child, "Unpaused"),
         (grandchild, "Paused"), (factory, "VaultCreated"), (grandchild, "Unpaused"),
     ]  # fmt: skip
+
+
+class Forgetful(FaultyRpc):
+    """A node that has its blocks whole, and no logs of one contract yet."""
+
+    forgotten = ""
+
+    async def _forward(self, calls: Sequence[Any]) -> list[dict[str, Any]]:
+        answers = await super()._forward(calls)
+        for call, answer in zip(calls, answers, strict=True):
+            if call["method"] == "eth_getLogs":
+                answer["result"] = [log for log in answer["result"] if log["address"] != self.forgotten]
+        return answers
+
+
+@pytest.mark.parametrize("others", [0, MOST_ADDRESSES])  # logs are asked for by address, and without a filter
+async def test_a_node_without_a_childs_first_logs_is_not_believed(
+    follow: Follow, anvil: Anvil, engine: AsyncEngine, emitter: Emitter, stored: Stored, others: int
+) -> None:
+    factory, child = emitter.deploy(echo_contract(3)), emitter.deploy(echo_contract(1))
+    await stored.monitor(factory, "vault_factory")
+    rows = [
+        {"chain_id": CHAIN_ID, "address": f"0x{place:040x}", "kind": "erc20", "from_block": 0}
+        for place in range(1, others + 1)
+    ]
+    if rows:
+        async with engine.begin() as connection:
+            await connection.execute(insert(MonitoredContract), rows)
+    emitter.emit(factory, [VAULT_CREATED, word(emitter.account), word(child)])
+    emitter.emit(child, [event_topic("Paused()")])
+    bad = Forgetful(anvil.url, random.Random(1), rate=0.0)
+    bad.forgotten = child
+    async with bad.serving():
+        async with follow(rpc_urls=(bad.url,)) as follower:
+            with pytest.raises(Distrusted, match="left out logs"):
+                await catch_up(follower)
+        assert await stored.events() == []
+        assert {contract.address.lower() for contract in await stored.contracts()} == {
+            factory, *(row["address"] for row in rows)
+        }  # fmt: skip
+        async with follow(rpc_urls=(bad.url, anvil.url)) as follower:
+            await catch_up(follower)
+
+    assert [event.name for event in await stored.events()] == ["VaultCreated", "Paused"]
 
 
 async def test_a_child_that_is_monitored_already_stays_as_it_is(
