@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from devstack.anvil import CHAIN_ID
 from devstack.executor_world import ONE_QUOTE
-from devstack.uniswap import Deployer
+from devstack.uniswap import FAR_FUTURE, Deployer
 from tests.integration.monitor.stored import Stored, catch_up
 from tests.integration.simulation.markets import V2Market, V3Market
 from tests.integration.simulation.trader import Trader
@@ -27,7 +27,7 @@ from tradingflow.chain.swap_path import encode_path
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.core.errors import InvalidInput
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import MonitoredContract
+from tradingflow.db.models import ContractEvent, MonitoredContract
 from tradingflow.monitor.server import follow_chain
 from tradingflow.py_worker.backtests import pool_events
 from tradingflow.py_worker.backtests.pool_events import pool_history
@@ -35,9 +35,11 @@ from tradingflow.py_worker.simulation.pool_history import PoolHistory, read_hist
 from tradingflow.py_worker.simulation.pool_replay import recorded
 
 
-async def monitored(world: World, engine: AsyncEngine, pool: str, kind: str = "uniswap_v3_pool") -> None:
+async def monitored(
+    world: World, engine: AsyncEngine, pool: str, kind: str = "uniswap_v3_pool", from_block: int = 0
+) -> None:
     """Have the Monitor store a pool up to the head of the chain."""
-    await Stored(engine, CHAIN_ID).monitor(pool, kind)
+    await Stored(engine, CHAIN_ID).monitor(pool, kind, from_block)
     settings = world.chain.settings.model_copy(update={"pools": (), "poll_interval_s": 0.05})
     async with follow_chain(settings, engine, AbiRegistry()) as follower:
         await catch_up(follower)
@@ -177,6 +179,60 @@ async def test_a_history_that_is_not_stored_is_refused(
     async with sessions.begin() as session:
         await session.execute(update(MonitoredContract).values(live_from=10, history_next=9))
     assert await refusal() == "history_incomplete"
+
+
+async def test_a_v3_pool_that_is_not_followed_from_its_creation_is_refused(world: World, engine: AsyncEngine) -> None:
+    chance, market = random.Random(5), world.market
+    first = await head(world.chain) + 1
+    async with trader_in(world) as trader:
+        for _ in range(3):
+            await trader.swap(chance)
+    start = await time_of(world.chain)
+    world.anvil.rpc("evm_increaseTime", 10)
+    world.anvil.rpc("evm_mine")
+    end = await time_of(world.chain)
+    await monitored(world, engine, market.pool, from_block=first)
+
+    nodes, edges = world.flow(amount="300", slippage_bps=100)
+    data = [{"symbol": "ETH", "pool": market.pool, "interval": "1s"}]
+    asked = {"flow_json": {"nodes": nodes, "edges": edges}, "data": data, "cycle_interval": "10m"}
+    answer = await world.client.post("/backtests", {**asked, "from": start.isoformat(), "to": end.isoformat()})
+    assert (answer.status_code, answer.json()["error"]) == (422, "history_incomplete"), answer.text
+    assert f"begin after its creation: have the Monitor follow {market.pool} from its creation" in answer.text
+
+
+async def test_a_v3_pool_whose_events_do_not_add_up_is_refused(
+    world: World, engine: AsyncEngine, sessions: SessionFactory, deployer: Deployer
+) -> None:
+    market = await V3Market.deploy(deployer, 500, 2**96)
+    await market.add(-600, 600, (10**20, 10**20))
+    left = await market.add(600, 1200, (10**20, 10**20))
+    await market.swap(market_path(market, 0), 10**18)
+    await market.remove(left, 100)
+    around = await market.add(-60, 0, (10**20, 10**20))
+    await market.swap(market_path(market, 0), 10**17)
+    # By what happened since the swap as much ends at -60 as no longer begins there: it stays crossed all the same.
+    below = await market.add(-120, -60, (10**18, 10**18))
+    as_much = (await market.manager.functions.positions(below).call())[7]
+    await deployer.send(market.manager.functions.decreaseLiquidity((around, as_much, 0, 0, FAR_FUTURE)))
+    await monitored(world, engine, market.pool.address)
+    now = await time_of(world.chain)
+    args = ContractEvent.args
+
+    async def history() -> str:
+        return await pool_history(sessions, world.chain, market.pool.address, now, now)
+
+    assert read_history(await history()).pool == await read_pool(world.chain, market.pool.address)
+    for lost in (args["tickLower"].astext == "-600", args["tickLower"].astext == "600"):
+        mint = (ContractEvent.address == market.pool.address, ContractEvent.name == "Mint", lost)
+        async with sessions.begin() as session:
+            row = (await session.execute(select(ContractEvent.__table__).where(*mint))).one()
+            await session.execute(delete(ContractEvent).where(*mint))
+        with pytest.raises(InvalidInput, match="do not add up") as refused:
+            await history()
+        assert refused.value.code == "history_incomplete"
+        async with sessions.begin() as session:
+            await session.execute(insert(ContractEvent).values(dict(row._mapping)))
 
 
 async def test_a_request_for_a_pool_says_what_it_lacks(world: World) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, Numeric, Select, case, func, select, union_all
+from sqlalchemy import Integer, Numeric, Select, case, func, or_, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.chain.amm.concentrated import ConcentratedPool, TickLiquidity
@@ -118,27 +118,51 @@ def _stored(chain_id: int, pool: Pool) -> Select[Any]:
 async def _state(
     session: AsyncSession, stored: Select[Any], pool: Pool, spacing: int
 ) -> ConcentratedPool | ConstantProductPool | None:
-    """The pool after all stored events; None where none of them tells a price."""
+    """The pool after all stored events; None where none of them tells a price.
+
+    A V3 pool is the sum of all its events, so they must reach back to its creation; a V2 pair tells its whole state
+    each time it moves. Raises InvalidInput("history_incomplete").
+    """
     names = ("Sync",) if pool.kind == "v2" else ("Initialize", "Swap")
     newest_first = (ContractEvent.block_number.desc(), ContractEvent.log_index.desc())
     chosen = stored.where(ContractEvent.name.in_(names)).order_by(None).order_by(*newest_first).limit(1)
-    row = (await session.execute(chosen)).first()
+    row = (await session.execute(chosen.add_columns(ContractEvent.log_index))).first()
     if row is None:
         return None
-    told = Log(*row).args
+    *fields, log_index = row
+    newest = Log(*fields)
+    told = newest.args
     if pool.kind == "v2":
         reserves = int(told["reserve0"]), int(told["reserve1"])
         return ConstantProductPool(pool.token0, pool.token1, *reserves, pool.fee)
-    ticks = await _ticks(session, stored)
-    at = int(told["tick"])
-    # What is active is what begins less what ends at or below the current tick.
-    liquidity = sum(known.net for tick, known in ticks.items() if tick <= at)
+    if (await session.execute(stored.where(ContractEvent.name == "Initialize").limit(1))).first() is None:
+        raise _incomplete(pool, "the events stored of it begin after its creation")
+    ticks, at = await _ticks(session, stored), int(told["tick"])
+    liquidity = _active(ticks, at)
+    position = tuple_(ContractEvent.block_number, ContractEvent.log_index)
+    since = await _ticks(session, stored.where(position > tuple_(newest.block_number, log_index)))
+    expected = int(told.get("liquidity", 0)) + _active(since, at)
+    # More cannot have been taken out at a tick than was put in there.
+    if liquidity != expected or any(known.gross < abs(known.net) for known in ticks.values()):
+        raise _incomplete(pool, "its stored mints and burns do not add up to the liquidity its swaps tell")
     price = int(told["sqrtPriceX96"])
     return ConcentratedPool(pool.token0, pool.token1, pool.fee, spacing, price, at, liquidity, ticks)
 
 
+def _incomplete(pool: Pool, why: str) -> InvalidInput:
+    return InvalidInput(
+        "history_incomplete",
+        f"{why}: have the Monitor follow {pool.address} from its creation as a Uniswap V3 pool",
+    )
+
+
+def _active(ticks: Mapping[int, TickLiquidity], at: int) -> int:
+    """What is active is what begins less what ends at or below the current tick."""
+    return sum(known.net for tick, known in ticks.items() if tick <= at)
+
+
 async def _ticks(session: AsyncSession, stored: Select[Any]) -> dict[int, TickLiquidity]:
-    """What all mints and burns together have left at each tick, summed where they are stored: they can be millions."""
+    """What all these mints and burns have left at each tick, summed where they are stored: they can be millions."""
     moved = stored.where(ContractEvent.name.in_(("Mint", "Burn"))).order_by(None).subquery()
     amount = moved.c.args["amount"].astext.cast(Numeric)
     signed = case((moved.c.name == "Mint", amount), else_=-amount)
@@ -148,7 +172,8 @@ async def _ticks(session: AsyncSession, stored: Select[Any]) -> dict[int, TickLi
         select(upper, signed, -signed),
     ).subquery()
     gross, net = func.sum(ends.c.gross), func.sum(ends.c.net)
-    rows = await session.execute(select(ends.c.tick, gross, net).group_by(ends.c.tick).having(gross != 0))
+    summed = select(ends.c.tick, gross, net).group_by(ends.c.tick).having(or_(gross != 0, net != 0))
+    rows = await session.execute(summed)
     return {tick: TickLiquidity(int(total), int(change)) for tick, total, change in rows}
 
 
