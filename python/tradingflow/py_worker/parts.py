@@ -18,7 +18,7 @@ from tradingflow.py_worker.contract_triggers import ContractTriggers
 from tradingflow.py_worker.engine.spec import NodeSpec
 from tradingflow.py_worker.kit.registry import AnyNode
 from tradingflow.py_worker.places import Places
-from tradingflow.py_worker.preflight.service import Preflight
+from tradingflow.py_worker.preflight.service import Preflight, preflight_places
 from tradingflow.py_worker.replay.replay import replay_places
 from tradingflow.py_worker.runtime.context import Surroundings
 from tradingflow.py_worker.runtime.worker import Worker
@@ -51,6 +51,7 @@ class Parts:
     streams: Places = field(default_factory=stream_places)
     downloads: Places = field(default_factory=download_places)
     replays: Places = field(default_factory=replay_places)
+    preflights: Places = field(default_factory=preflight_places)
 
 
 def parts_of(request: Request) -> Parts:

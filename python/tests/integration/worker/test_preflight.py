@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
+from sqlalchemy import text
 
 from devstack.anvil import CHAIN_ID, Anvil
 from devstack.executor_world import ONE_QUOTE, World, deploy_world, executor_world
@@ -18,6 +23,7 @@ from tests.integration.moving_market import rise_after_quotes
 from tests.integration.worker.conftest import Client, UserIsToken
 from tradingflow.core.config import WorkerSettings
 from tradingflow.db.models import Signer
+from tradingflow.py_worker.flows.service import FlowService
 from tradingflow.py_worker.kit.registry import node_types
 from tradingflow.py_worker.server import create_app
 
@@ -33,14 +39,39 @@ async def world(anvil: Anvil, database_url: str) -> AsyncIterator[World]:
         yield world
 
 
+class HeldRpc(LyingRpc):
+    """A node that can be kept from answering."""
+
+    def __init__(self, upstream: str, seed: int) -> None:
+        super().__init__(upstream, seed)
+        self.asked = asyncio.Event()
+        self._answers = asyncio.Event()
+        self._answers.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While inside, it answers nothing; `asked` is set by the first request."""
+        self.asked.clear()
+        self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        self.asked.set()
+        await self._answers.wait()
+        return await super()._serve(request)
+
+
 @pytest.fixture
-async def rpc(anvil: Anvil) -> AsyncIterator[LyingRpc]:
-    async with LyingRpc(anvil.url, seed=1) as rpc:
+async def rpc(anvil: Anvil) -> AsyncIterator[HeldRpc]:
+    async with HeldRpc(anvil.url, seed=1) as rpc:
         yield rpc
 
 
 @pytest.fixture
-async def owner(world: World, settings: WorkerSettings, rpc: LyingRpc) -> AsyncIterator[Client]:
+async def owner(world: World, settings: WorkerSettings, rpc: HeldRpc) -> AsyncIterator[Client]:
     """The vault's owner at a worker with all node types."""
     chain = world.client.settings.model_copy(update={"rpc_urls": (rpc.url,)})
     changed = settings.model_copy(update={"chains": (chain,)})
@@ -206,12 +237,91 @@ async def test_a_trade_without_an_amount_blocks(owner: Client, world: World) -> 
 
 
 async def test_a_chain_that_does_not_answer_is_a_503_and_keeps_nobody_from_starting(
-    owner: Client, world: World, rpc: LyingRpc
+    owner: Client, world: World, rpc: HeldRpc
 ) -> None:
     await stored(owner, swap(world), cycle_interval="0 0 1 1 * UTC")
     rpc.lies.error_rate = 1.0
     assert (await owner.post("/flows/armed/preflight")).status_code == 503
     assert (await owner.ok("POST", "/flows/armed/start"))["status"] == "running"
+
+
+async def test_a_user_whose_chain_does_not_answer_keeps_others_from_nothing(
+    owner: Client, world: World, rpc: HeldRpc, add_user: Any
+) -> None:
+    await stored(owner, swap(world))
+    stranger = Client(owner.http, await add_user())
+    with rpc.held():
+        asked = [asyncio.create_task(owner.post("/flows/armed/preflight")) for _ in range(40)]
+        refused = [await answer for answer in islice(asyncio.as_completed(asked), 38)]
+        assert {(answer.status_code, answer.json()["error"]) for answer in refused} == {(429, "preflight_busy")}
+        assert (await stranger.get("/flows")).status_code == 200
+    assert sorted(answer.status_code for answer in await asyncio.gather(*asked)) == [200] * 2 + [429] * 38
+
+
+RARELY = "0 0 1 1 * UTC"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/flows/armed/preflight"),
+        ("POST", "/flows/armed/start"),
+        ("POST", "/flows/execute"),
+        ("PUT", "/flows/armed"),
+    ],
+)
+async def test_no_transaction_is_open_while_a_chain_is_asked(
+    owner: Client, world: World, rpc: HeldRpc, method: str, path: str
+) -> None:
+    body = {"flow_id": "armed", "cycle_interval": RARELY, "flow_json": {"nodes": [swap(world)], "edges": []}}
+    await owner.ok("PUT", "/flows/armed", body)
+    if method == "PUT":
+        await owner.ok("POST", "/flows/armed/start")
+    sent = None if path.endswith(("/preflight", "/start")) else body
+    # All these read the versions of the flow; who has read them holds this lock until his transaction ends.
+    held = text(
+        "SELECT count(*) FROM pg_locks WHERE relation = 'flow_versions'::regclass"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with rpc.held():
+        asked = asyncio.create_task(owner.http.request(method, path, json=sent, headers=owner.headers))
+        await rpc.asked.wait()
+        async with world.sessions() as session:
+            locks = await session.scalar(held)
+    assert (await asked).is_success
+    assert locks == 0
+
+
+async def test_a_flow_that_changes_while_it_is_judged_is_not_started(owner: Client, world: World, rpc: HeldRpc) -> None:
+    await stored(owner, swap(world), cycle_interval=RARELY)
+    worse = {"nodes": [swap(world, amount="20000")], "edges": []}
+    with rpc.held():
+        starting = asyncio.create_task(owner.post("/flows/armed/start"))
+        await rpc.asked.wait()
+        await owner.ok("PUT", "/flows/armed", {"flow_id": "armed", "cycle_interval": RARELY, "flow_json": worse})
+    refused = await starting
+    assert (refused.status_code, refused.json()["error"]) == (409, "flow_changed")
+    kept = await owner.ok("GET", "/flows/armed")
+    assert (kept["status"], kept["version"]) == ("stopped", 2)
+
+
+async def test_a_flow_that_starts_while_it_is_given_a_version_nobody_judged_keeps_its_own(
+    owner: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stored(owner, swap(world), cycle_interval=RARELY)
+    revise = FlowService.revise
+
+    async def once_started(service: FlowService, request: Any) -> Any:
+        await owner.ok("POST", "/flows/armed/start")
+        return await revise(service, request)
+
+    monkeypatch.setattr(FlowService, "revise", once_started)
+    worse = {"nodes": [swap(world, amount="20000")], "edges": []}
+    body = {"flow_id": "armed", "cycle_interval": RARELY, "flow_json": worse}
+    refused = await owner.http.put("/flows/armed", json=body, headers=owner.headers)
+    assert (refused.status_code, refused.json()["error"]) == (409, "flow_changed")
+    kept = await owner.ok("GET", "/flows/armed")
+    assert (kept["status"], kept["version"]) == ("running", 1)
 
 
 async def test_a_strangers_flow_is_not_there(owner: Client, world: World, add_user: Any) -> None:

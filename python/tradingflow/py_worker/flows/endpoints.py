@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from tradingflow.core.errors import InvalidInput
+from tradingflow.core.errors import Conflict, InvalidInput
 from tradingflow.core.ids import node_task_id
 from tradingflow.db.models import Cycle, Flow, FlowLog, NodeTask, Schedule
 from tradingflow.py_worker.engine.graph import Graph, build_graph
@@ -35,7 +35,7 @@ from tradingflow.py_worker.flows.schemas import (
 from tradingflow.py_worker.flows.service import FlowService
 from tradingflow.py_worker.flows.triggers import judge_trigger
 from tradingflow.py_worker.parts import Parts, TheParts, Transaction
-from tradingflow.py_worker.preflight.arming import require_armable
+from tradingflow.py_worker.preflight.arming import require_armable, require_stored_armable
 from tradingflow.web.auth import CurrentUser
 from tradingflow.web.errors import error_responses
 
@@ -70,10 +70,10 @@ async def execute_flow(request: FlowRequest, service: Service, parts: TheParts) 
     409, and nothing is stored, when its trades would certainly revert: see POST /flows/{flow_id}/preflight.
     """
     parts.worker.require_room(service.user_id)
-    _judge(request, parts)
+    graph = _judge(request, parts)
+    await require_armable(service.user_id, request, graph, parts)
     flow, schedule = await service.execute(request)
     await parts.contract_triggers.follow(service.session, schedule.trigger)
-    await require_armable(flow, service.session, parts)
     await service.session.commit()
     parts.scheduler.wake()
     return flow_view(flow, schedule)
@@ -97,7 +97,7 @@ async def get_flow(flow: OwnFlow, session: Transaction) -> FlowDetail:
     return FlowDetail(**flow_view(flow, schedule).model_dump(), flow_json=version.graph)
 
 
-@router.put("/{flow_id}", responses=CONFLICT)
+@router.put("/{flow_id}", responses=error_responses(409, 429))
 async def put_flow(flow_id: FlowId, request: FlowRequest, service: Service, parts: TheParts) -> FlowView:
     """Store a new version without starting the flow. Running cycles finish on their version.
 
@@ -105,11 +105,16 @@ async def put_flow(flow_id: FlowId, request: FlowRequest, service: Service, part
     """
     if request.flow_id != flow_id:
         raise InvalidInput("flow_id_mismatch", "the flow_id of the body is not the one of the path")
-    _judge(request, parts)
+    graph = _judge(request, parts)
+    async with parts.sessions() as session:
+        known = await store.find_flow(session, service.user_id, flow_id)
+    runs = known is not None and known.status != "stopped"
+    if runs:
+        await require_armable(service.user_id, request, graph, parts)
     flow, schedule = await service.revise(request)
+    if flow.status != "stopped" and not runs:
+        raise Conflict("flow_changed", "the flow was started meanwhile; ask again")
     await parts.contract_triggers.follow(service.session, schedule.trigger)
-    if flow.status != "stopped":
-        await require_armable(flow, service.session, parts)
     return flow_view(flow, schedule)
 
 
@@ -154,12 +159,16 @@ async def flow_status(flow: OwnFlow, session: Transaction) -> FlowStatus:
     )
 
 
-@router.post("/{flow_id}/start", responses=CONFLICT)
-async def start_flow(flow: OwnFlow, service: Service, parts: TheParts) -> FlowView:
+@router.post("/{flow_id}/start", responses=error_responses(409, 429))
+async def start_flow(flow_id: FlowId, service: Service, parts: TheParts) -> FlowView:
     """Let a stopped flow run again from now on; 409 when its trades would certainly revert."""
+    judged = await require_stored_armable(service.user_id, flow_id, parts)
+    flow = await store.get_flow(service.session, service.user_id, flow_id)
     schedule = await service.start(flow)
+    await service.session.refresh(flow, ["current_version", "mode"])
+    if (flow.current_version, flow.mode) != judged:
+        raise Conflict("flow_changed", "the flow was changed while its trades were judged; ask again")
     await parts.contract_triggers.follow(service.session, schedule.trigger)
-    await require_armable(flow, service.session, parts)
     await service.session.commit()
     parts.scheduler.wake()
     return flow_view(flow, schedule)

@@ -15,6 +15,7 @@ from tradingflow.py_worker.engine.graph import Graph
 from tradingflow.py_worker.engine.interval import Interval
 from tradingflow.py_worker.kit import MarketData
 from tradingflow.py_worker.kit.registry import AnyNode
+from tradingflow.py_worker.places import Places
 from tradingflow.py_worker.preflight.intents import Heard, listen, trade_nodes
 from tradingflow.py_worker.preflight.judgement import (
     Allowance,
@@ -32,6 +33,13 @@ from tradingflow.py_worker.preflight.judgement import (
 from tradingflow.py_worker.preflight.vault_facts import Quoted, VaultFacts
 
 NOT_SIMULATED = Quoted(None, None, ())
+MAX_PREFLIGHTS = 50
+MAX_PREFLIGHTS_OF_USER = 2
+
+
+def preflight_places() -> Places:
+    """Each asks chains several things of every trade node, one node after the other."""
+    return Places(MAX_PREFLIGHTS, "preflight_busy", "trades are being judged", each=MAX_PREFLIGHTS_OF_USER)
 
 
 @dataclass(frozen=True)

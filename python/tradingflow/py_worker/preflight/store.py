@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from tradingflow.db.models import Cycle, Flow, NodeTask, Signer, Vault
 
 
-async def vaults_of(session: AsyncSession, flow: Flow) -> frozenset[tuple[int, str]]:
-    """Chain and address of every vault of the flow's owner."""
-    rows = await session.execute(select(Vault.chain_id, Vault.address).where(Vault.user_id == flow.user_id))
+async def vaults_of(session: AsyncSession, owner: UUID) -> frozenset[tuple[int, str]]:
+    """Chain and address of every vault of the owner."""
+    rows = await session.execute(select(Vault.chain_id, Vault.address).where(Vault.user_id == owner))
     return frozenset((chain_id, address) for chain_id, address in rows)
 
 
