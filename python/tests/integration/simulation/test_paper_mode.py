@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,10 +15,13 @@ from tests.integration.simulation.world import DEPOSIT, TRADE_CAP, World
 from tests.integration.worker.conftest import tasks_by_node
 from tradingflow.chain.uniswap import UniswapReader
 from tradingflow.chain.vault import VaultContract
+from tradingflow.core.evm import parse_address
 from tradingflow.core.ids import trade_id
-from tradingflow.db.models import Cycle, Flow, Trade
+from tradingflow.db.models import Cycle, Flow, PaperVault, Trade
 from tradingflow.py_worker.kit import SwapIntent
-from tradingflow.py_worker.paper.trading import PaperTrades
+from tradingflow.py_worker.paper import trading
+from tradingflow.py_worker.paper.terms import PolicyTerms
+from tradingflow.py_worker.paper.trading import PaperTrades, ReadPrices
 
 NAME = "paper_flow"
 
@@ -109,6 +113,66 @@ async def test_a_share_of_the_balance_is_a_share_of_what_the_vault_holds_on_pape
     await world.client.ok("POST", f"/flows/{NAME}/cycles")
     third = await world.client.cycle_end(NAME, 2)
     assert tasks_by_node(third)["buy"]["error"]["error"] == "per_day_cap_exceeded"
+
+
+def price_source(number: int) -> str:
+    return parse_address(f"0x{number:040x}")
+
+
+async def cap_losses(world: World, source: str) -> None:
+    market = world.market
+    policy = {
+        "routers": {market.swap_router: 1},
+        "tokens": {market.quote_token: {}, market.base_token: {}},
+        "loss_cap": {"price_source": source, "cap": "1", "window_s": 3600},
+    }
+    terms = {"balances": {market.quote_token: str(DEPOSIT)}, "policy": policy}
+    await world.client.ok("PUT", f"/paper/vaults/{CHAIN_ID}/{world.vault}", terms)
+
+
+def when_priced(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]]) -> list[str]:
+    """From now on every price source takes both sides of a trade for equal, after `meanwhile`; returns those asked."""
+    asked: list[str] = []
+
+    async def read(client: Any, policy: PolicyTerms, intent: SwapIntent, venue: Any) -> ReadPrices:
+        assert policy.loss_cap is not None
+        asked.append(policy.loss_cap.price_source)
+        await meanwhile()
+        sides = (intent.token_in, intent.amount_in), (intent.token_out, venue.amount_out)
+        return ReadPrices({(parse_address(token), amount): 1 for token, amount in sides})
+
+    monkeypatch.setattr(trading, "read_prices", read)
+    return asked
+
+
+async def test_no_lock_of_a_paper_vault_waits_for_its_price_source(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lock() -> None:
+        async with world.sessions.begin() as session:
+            await session.execute(select(PaperVault).with_for_update(nowait=True))
+
+    await cap_losses(world, price_source(1))
+    asked = when_priced(monkeypatch, lock)
+    cycle = await run_on_paper(world, amount="5")
+    assert cycle["status"] == "completed", cycle
+    assert asked == [price_source(1)]
+
+
+@pytest.mark.parametrize(("changes", "outcome"), [(2, None), (3, "vault_changed")])
+async def test_a_paper_trade_is_priced_by_the_policy_it_is_held_to(
+    world: World, monkeypatch: pytest.MonkeyPatch, changes: int, outcome: str | None
+) -> None:
+    async def change() -> None:
+        if len(asked) <= changes:
+            await cap_losses(world, price_source(len(asked) + 1))
+
+    await cap_losses(world, price_source(1))
+    asked = when_priced(monkeypatch, change)
+    error = tasks_by_node(await run_on_paper(world, amount="5"))["buy"]["error"]
+    assert (error and error["error"]) == outcome, error
+    assert asked == [price_source(number) for number in (1, 2, 3)]
+    assert [trade["status"] for trade in await paper_trades(world)] == ([] if outcome else ["completed"])
 
 
 async def test_paper_vaults_and_trades_are_their_owners_only(world: World) -> None:

@@ -22,7 +22,7 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.errors import Refused
 from tradingflow.core.evm import parse_address
 from tradingflow.db.engine import SessionFactory
-from tradingflow.db.models import Cycle, PaperTrade
+from tradingflow.db.models import Cycle, PaperTrade, PaperVault
 from tradingflow.prices.check import PriceCheck
 from tradingflow.py_worker.kit import (
     MarketData,
@@ -44,6 +44,9 @@ from tradingflow.py_worker.simulation.gateway import (
     settle,
 )
 from tradingflow.py_worker.simulation.venue import Accept, Fill, accept_any
+
+# How often a trade is priced at most: again each time the vault's policy was changed meanwhile.
+MOST_PRICINGS = 3
 
 
 @dataclass(frozen=True)
@@ -175,19 +178,29 @@ class PaperTrades:
         await self.trading.vaults.ensure(key)
         venue = await held_to(self.trading.prices, await quoted(self.markets, intent), intent)
         block = await head_number(client)
-        async with self.trading.sessions.begin() as session:
-            row = await vaults.get(session, key, lock=True)
-            if (known := await _find(session, self._identity)) is not None:
-                return _from_row(known)
-            await self._require_running(session)
-            vault = vaults.simulated(row)
-            prices = await read_prices(client, PolicyTerms.model_validate(row.policy), intent, venue)
-            chain = SimulatedChain(venue, router, prices, block_number=block)
-            now = self.trading.clock.now()
-            attempt = SimulatedTrade(self._identity.trade_id, self._identity, intent, int(now.timestamp()), block)
-            made = settle(attempt, chain, vault)
-            vaults.keep(row, vault)
-            await store_trade(session, made, key, is_shadow=False)
+        for _ in range(MOST_PRICINGS):
+            async with self.trading.sessions() as session:
+                policy = _policy(await vaults.get(session, key))
+            # The source is a contract the user named: no lock and no connection waits for its answer.
+            chain = SimulatedChain(venue, router, await read_prices(client, policy, intent, venue), block_number=block)
+            async with self.trading.sessions.begin() as session:
+                row = await vaults.get(session, key, lock=True)
+                if (known := await _find(session, self._identity)) is not None:
+                    return _from_row(known)
+                await self._require_running(session)
+                if _policy(row) == policy:
+                    return await self._settled(session, row, intent, chain)
+        raise Refused("vault_changed", f"the policy of {key.address} on paper kept changing while the trade was priced")
+
+    async def _settled(
+        self, session: AsyncSession, row: PaperVault, intent: SwapIntent, chain: SimulatedChain
+    ) -> SimulatedTrade:
+        """Trade with the vault of a locked row, and write both down."""
+        vault, at = vaults.simulated(row), int(self.trading.clock.now().timestamp())
+        attempt = SimulatedTrade(self._identity.trade_id, self._identity, intent, at, chain.block_number)
+        made = settle(attempt, chain, vault)
+        vaults.keep(row, vault)
+        await store_trade(session, made, VaultKey(row.user_id, row.chain_id, row.address), is_shadow=False)
         return made
 
     async def _require_running(self, session: AsyncSession) -> None:
@@ -195,6 +208,10 @@ class PaperTrades:
         found = select(Cycle.status).where(Cycle.flow_pk == flow_pk, Cycle.cycle == cycle).with_for_update(read=True)
         if await session.scalar(found) != "running":
             raise Refused("cycle_ended", "the cycle was stopped before it traded")
+
+
+def _policy(row: PaperVault) -> PolicyTerms:
+    return PolicyTerms.model_validate(row.policy)
 
 
 async def quoted(markets: MarketData, intent: SwapIntent) -> QuotedVenue:
