@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 # Longer than any part takes to put its things away.
 AGAIN_S = 5.0
 
+Key = TypeVar("Key")
 Answer = TypeVar("Answer")
 
 
@@ -21,6 +23,26 @@ async def in_groups(questions: Iterable[Awaitable[Answer]], size: int) -> list[A
     while group := list(islice(remaining, size)):
         answers += await asyncio.gather(*group)
     return answers
+
+
+class Shared(Generic[Key, Answer]):
+    """Work that all who ask for it while it is under way are given the one result of."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[Key, asyncio.Task[Answer]] = {}
+
+    async def result(self, key: Key, begin: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+        """Of the work under way, or of what `begin` begins."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(begin())
+            task.add_done_callback(partial(self._ended, key))
+        return await asyncio.shield(task)  # the others still want it when one client has left
+
+    def _ended(self, key: Key, task: asyncio.Task[Answer]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # seen, also when nobody waits for it any more
 
 
 @asynccontextmanager

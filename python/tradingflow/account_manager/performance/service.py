@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +18,7 @@ from tradingflow.account_manager.performance.report import Look, Report, Reporte
 from tradingflow.account_manager.performance.schemas import FlowGains, HoldingResponse, PerformanceResponse
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import AccountManagerSettings
+from tradingflow.core.tasks import Shared
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Vault
 
@@ -38,20 +38,11 @@ class VaultReporter:
     settings: AccountManagerSettings
     clock: Clock
     reads: SessionFactory
-    _under_way: dict[UUID, asyncio.Task[PerformanceResponse]] = field(default_factory=dict)
+    _under_way: Shared[UUID, PerformanceResponse] = field(default_factory=Shared)
 
     async def of_vault(self, vault: Vault) -> PerformanceResponse:
         """Who asks while a report on the vault is made is given the same one."""
-        task = self._under_way.get(vault.id)
-        if task is None:
-            task = self._under_way[vault.id] = asyncio.create_task(self._of_vault(vault))
-            task.add_done_callback(partial(self._ended, vault.id))
-        return await asyncio.shield(task)  # the others still want it when one client has left
-
-    def _ended(self, vault_id: UUID, task: asyncio.Task[PerformanceResponse]) -> None:
-        del self._under_way[vault_id]
-        if not task.cancelled():
-            task.exception()  # seen, also when nobody waits for it any more
+        return await self._under_way.result(vault.id, lambda: self._of_vault(vault))
 
     async def _of_vault(self, vault: Vault) -> PerformanceResponse:
         """From events, prices and valuations alone; prices not known yet are left to a job and `price_pending`."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
-from functools import partial
 from uuid import UUID
 
 from tradingflow.account_manager.portfolio import repository
@@ -19,7 +17,7 @@ from tradingflow.chain.client import ChainClient
 from tradingflow.chain.erc20 import balance_if_told
 from tradingflow.core.evm import ZERO_ADDRESS
 from tradingflow.core.money import PRECISION, to_human
-from tradingflow.core.tasks import in_groups
+from tradingflow.core.tasks import Shared, in_groups
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Token, Vault
 from tradingflow.prices.book import PriceBook
@@ -39,26 +37,17 @@ class VaultValuer:
     prices: PriceBook
     tokens: TokenRegistry
     sessions: SessionFactory
-    _under_way: dict[UUID, asyncio.Task[VaultPortfolio]] = field(default_factory=dict)
+    _under_way: Shared[UUID, VaultPortfolio] = field(default_factory=Shared)
 
     async def value_and_keep(self, vault: Vault, now: datetime) -> VaultPortfolio:
         """Value the vault and keep that for its history. Who asks while it is under way is given the same valuation."""
-        task = self._under_way.get(vault.id)
-        if task is None:
-            task = self._under_way[vault.id] = asyncio.create_task(self._value_and_keep(vault, now))
-            task.add_done_callback(partial(self._ended, vault.id))
-        return await asyncio.shield(task)  # the others still want it when one client has left
+        return await self._under_way.result(vault.id, lambda: self._value_and_keep(vault, now))
 
     async def _value_and_keep(self, vault: Vault, now: datetime) -> VaultPortfolio:
         valued = await self.value(vault)
         async with self.sessions.begin() as session:
             await repository.keep(session, vault.id, valued, now)
         return valued
-
-    def _ended(self, vault_id: UUID, task: asyncio.Task[VaultPortfolio]) -> None:
-        del self._under_way[vault_id]
-        if not task.cancelled():
-            task.exception()  # seen, also when nobody waits for it any more
 
     async def value(self, vault: Vault) -> VaultPortfolio:
         """Balances and prices at one block; tokens not met before enter the registry. Raises DependencyUnavailable."""
