@@ -8,15 +8,9 @@ from sqlalchemy import Row, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tradingflow.db.models import ChainCursor, ContractAbi, MonitoredContract, UserContract, Vault
+from tradingflow.db.models import ContractAbi, MonitoredContract, UserContract, Vault
 
 ContractRow: TypeAlias = Row[UserContract, MonitoredContract | None]
-
-
-async def head_of(session: AsyncSession, chain_id: int) -> int | None:
-    """The first block the Monitor has not yet stored; None when it never saw this chain."""
-    head: int | None = await session.scalar(select(ChainCursor.next_block).where(ChainCursor.chain_id == chain_id))
-    return head
 
 
 async def keep_abi(session: AsyncSession, kind: str, user_id: UUID, entries: list[dict[str, Any]]) -> None:

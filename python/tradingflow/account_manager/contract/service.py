@@ -15,6 +15,7 @@ from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.chain.decoder import EventSpec, event_from_abi
 from tradingflow.chain.registry import built_in_events
 from tradingflow.core.errors import Conflict, InvalidInput, InvariantBroken, NotFound
+from tradingflow.db.cursors import next_block
 from tradingflow.db.models import MonitoredContract, UserContract
 
 
@@ -58,7 +59,7 @@ def _abi_of(request: ContractRequest) -> list[dict[str, Any]]:
 
 
 async def _first_block(session: AsyncSession, parts: Parts, request: ContractRequest, history_blocks: int) -> int:
-    head = await repository.head_of(session, request.chain_id)
+    head = await next_block(session, request.chain_id)
     if head is None:
         head = parts.settings.chain(request.chain_id).start_block
     first = head if request.from_block is None else request.from_block

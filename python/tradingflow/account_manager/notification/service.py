@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.auth.hashing import hash_secret
-from tradingflow.account_manager.contract.repository import head_of, is_foreign_vault
+from tradingflow.account_manager.contract.repository import is_foreign_vault
 from tradingflow.account_manager.notification import repository, signing
 from tradingflow.account_manager.notification.schemas import (
     ChannelRequest,
@@ -28,6 +28,7 @@ from tradingflow.account_manager.pagination import Page, cut, decode_cursor, enc
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.plan.repository import plan_of
 from tradingflow.core.errors import Conflict, InvalidInput, NotFound
+from tradingflow.db.cursors import next_block
 from tradingflow.db.models import EventSubscription, NotificationChannel, NotificationDelivery
 
 MAX_CODE_TRIES = 5
@@ -149,7 +150,7 @@ class ChannelService:
         plan = await plan_of(self._session, self._user_id, lock=True)
         if await repository.count_subscriptions(self._session, self._user_id) >= plan.event_subscriptions:
             raise Conflict("too_many_subscriptions", f"the plan {plan.name} has {plan.event_subscriptions} of them")
-        head = await head_of(self._session, request.chain_id)
+        head = await next_block(self._session, request.chain_id)
         subscription = EventSubscription(id=uuid4(), channel_id=row.id, next_block=head or 0, **request.model_dump())
         try:
             await repository.add(self._session, subscription)

@@ -21,7 +21,6 @@ from tradingflow.core.evm import ZERO_ADDRESS, parse_address
 from tradingflow.core.ids import onchain_flow_id
 from tradingflow.db.models import (
     BlockPrice,
-    ChainCursor,
     ContractEvent,
     Flow,
     MonitoredContract,
@@ -89,12 +88,6 @@ def _event(
 
 def _part(args: dict[str, Any], token: str, amount: str) -> Part:
     return Part(parse_address(args[token]), int(args[amount]))
-
-
-async def next_block(session: AsyncSession, chain_id: int) -> int | None:
-    """The first block whose events are not stored yet; None when nobody follows the chain."""
-    found: int | None = await session.scalar(select(ChainCursor.next_block).where(ChainCursor.chain_id == chain_id))
-    return found
 
 
 async def is_history_complete(session: AsyncSession, chain_id: int, vault: str) -> bool:

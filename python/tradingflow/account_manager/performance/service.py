@@ -19,6 +19,7 @@ from tradingflow.account_manager.performance.schemas import FlowGains, HoldingRe
 from tradingflow.core.clock import Clock
 from tradingflow.core.config import AccountManagerSettings
 from tradingflow.core.tasks import Shared
+from tradingflow.db import cursors
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.models import Vault
 
@@ -60,7 +61,7 @@ class VaultReporter:
     async def _stored(self, session: AsyncSession, vault: Vault, quote_token: str | None) -> _Stored | None:
         """None unless every event of the vault up to the chain's cursor is stored."""
         chain_id, address = vault.chain_id, vault.address
-        next_block = await repository.next_block(session, chain_id)
+        next_block = await cursors.next_block(session, chain_id)
         if next_block is None or not await repository.is_history_complete(session, chain_id, address):
             return None
         events = await repository.events_of(session, vault)

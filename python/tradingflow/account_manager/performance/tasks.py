@@ -9,6 +9,7 @@ from tradingflow.account_manager.lone_task import lone_task
 from tradingflow.account_manager.performance import repository
 from tradingflow.account_manager.schedule import SLOW_RUN_S
 from tradingflow.account_manager.sweep_edge import only_said
+from tradingflow.db import cursors
 from tradingflow.db.models import Vault
 
 # Ordinary nodes keep the state of the last 128 blocks.
@@ -23,7 +24,7 @@ async def price(process: ExecutorProcess) -> None:
     for chain_id in process.chains:
         began = time.monotonic()
         async with process.sessions() as session:
-            next_block = await repository.next_block(session, chain_id)
+            next_block = await cursors.next_block(session, chain_id)
             vaults = await repository.vaults_with_news(session, chain_id, (next_block or 0) - NEWS_BLOCKS)
         for vault in vaults:  # those priced before take a moment: the next run comes further
             await _price_one(process, vault)

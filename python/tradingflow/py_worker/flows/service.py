@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import Conflict
+from tradingflow.db.cursors import next_block
 from tradingflow.db.models import Cycle, Flow, FlowVersion, Schedule
 from tradingflow.py_worker.control import tell_workers, terminate_open_cycles
 from tradingflow.py_worker.cycle_starter import announce
@@ -149,7 +150,7 @@ class FlowService:
         """What the Monitor has stored by now is the past, whenever it is told: a contract's past is read later than
         its newest events, and events are decoded, or read, again."""
         chain_id = schedule.trigger.get("chain_id")
-        schedule.listens_from_block = None if chain_id is None else await store.block_to_come(self.session, chain_id)
+        schedule.listens_from_block = None if chain_id is None else await next_block(self.session, chain_id)
 
     async def _create_or_lock(self, flow_id: str, mode: str, interval: str | None, trigger: dict[str, Any]) -> Flow:
         """Two requests that create the same flow at once take turns on its row."""

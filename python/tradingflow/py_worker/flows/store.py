@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import NotFound
 from tradingflow.db.models import (
-    ChainCursor,
     Cycle,
     Flow,
     FlowLog,
@@ -47,12 +46,6 @@ async def get_flow(session: AsyncSession, user_id: UUID, flow_id: str, *, lock: 
 async def get_schedule(session: AsyncSession, flow: Flow, *, lock: bool = False) -> Schedule:
     statement = select(Schedule).where(Schedule.flow_pk == flow.id)
     return (await session.scalars(statement.with_for_update() if lock else statement)).one()
-
-
-async def block_to_come(session: AsyncSession, chain_id: int) -> int | None:
-    """The first block the Monitor has not yet stored; None when it never saw this chain."""
-    found: int | None = await session.scalar(select(ChainCursor.next_block).where(ChainCursor.chain_id == chain_id))
-    return found
 
 
 async def list_flows(
