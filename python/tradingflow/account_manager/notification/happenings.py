@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from tradingflow.account_manager.relayer.transitions import ENDED_DEPLOYMENTS
 from tradingflow.db.models import ContractEvent, Cycle, Flow, NotificationChannel, Trade, Vault, VaultDeployment
 
 VAULT_TOPICS = {"UserDeposit": "vault.deposit", "UserWithdraw": "vault.withdrawal"}
@@ -69,7 +70,7 @@ async def ended_deployments(session: AsyncSession, since: datetime, limit: int) 
         select(VaultDeployment)
         .where(
             VaultDeployment.updated_at > since,
-            VaultDeployment.status.in_(("verified", "failed")),
+            VaultDeployment.status.in_(ENDED_DEPLOYMENTS),
             _has_channel(VaultDeployment.user_id),
         )
         .order_by(VaultDeployment.updated_at)

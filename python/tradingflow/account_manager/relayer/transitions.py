@@ -72,6 +72,7 @@ DEPLOYMENT_TRANSITIONS: Final[dict[DeploymentStatus, frozenset[DeploymentStatus]
 
 UNMINED: Final = (X.PREPARED, X.BROADCAST, X.DROPPED)
 DECIDED: Final = (X.MINED, X.REVERTED)
+ENDED_DEPLOYMENTS: Final = (D.VERIFIED, D.FAILED)
 
 
 def trade_sources(target: TradeStatus) -> tuple[TradeStatus, ...]:

@@ -8,6 +8,7 @@ from sqlalchemy import Text, bindparam, cast, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tradingflow.account_manager.relayer.transitions import ENDED_DEPLOYMENTS
 from tradingflow.db.models import (
     ApiKey,
     AuthSession,
@@ -23,8 +24,6 @@ from tradingflow.db.models import (
     Wallet,
 )
 from tradingflow.db.reads import PreparedRead, ReadPool
-
-OPEN_DEPLOYMENT = ("queued", "signed", "broadcast", "mined")
 
 USER_WITH_WALLETS = PreparedRead(
     select(User.created_at, Wallet.address, Wallet.created_at.label("linked_at"))
@@ -66,7 +65,7 @@ async def owns_vaults(session: AsyncSession, user_id: UUID, address: str) -> boo
     coming = select(VaultDeployment.id).where(
         VaultDeployment.user_id == user_id,
         VaultDeployment.owner_address == address,
-        VaultDeployment.status.in_(OPEN_DEPLOYMENT),
+        VaultDeployment.status.not_in(ENDED_DEPLOYMENTS),
     )
     return bool(await session.scalar(select(vaults.exists() | coming.exists())))
 
@@ -116,7 +115,7 @@ async def running_work(session: AsyncSession, user_id: UUID) -> str | None:
             "a vault is still being deployed",
             select(VaultDeployment.id).where(
                 VaultDeployment.user_id == user_id,
-                VaultDeployment.status.in_(OPEN_DEPLOYMENT),
+                VaultDeployment.status.not_in(ENDED_DEPLOYMENTS),
             ),
         ),
     )

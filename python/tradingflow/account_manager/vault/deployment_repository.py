@@ -12,10 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.account_manager.relayer import repository as transactions
-from tradingflow.account_manager.relayer.transitions import DeploymentStatus, deployment_sources
+from tradingflow.account_manager.relayer.transitions import ENDED_DEPLOYMENTS, DeploymentStatus, deployment_sources
 from tradingflow.db.models import Transaction, Vault, VaultDeployment
-
-ENDED = (DeploymentStatus.VERIFIED, DeploymentStatus.FAILED)
 
 
 async def find(session: AsyncSession, deployment_id: UUID) -> VaultDeployment | None:
@@ -33,7 +31,7 @@ async def unended(
     """Deployments that have not ended, oldest first."""
     query = (
         select(VaultDeployment)
-        .where(VaultDeployment.status.not_in(ENDED))
+        .where(VaultDeployment.status.not_in(ENDED_DEPLOYMENTS))
         .order_by(VaultDeployment.created_at, VaultDeployment.id)
         .limit(limit)
     )
