@@ -11,12 +11,13 @@ from eth_abi.exceptions import DecodingError
 
 from tradingflow.chain.abi import load_abi
 from tradingflow.core.evm import keccak
+from tradingflow.core.storable import storable_text
 
 # Solidity's own two: a reason string, and a failed assertion or arithmetic.
 _REASON = bytes.fromhex("08c379a0")
 _PANIC = bytes.fromhex("4e487b71")
 _CONTRACTS = ("Vault", "VaultFactory", "ERC20")
-# Far above what any honest contract says.
+# Of the words of a contract that may be anybody's; far above what an honest one says.
 MAX_REASON_CHARS = 400
 # What Uniswap's routers and pools, and old tokens, say in a reason string.
 _REASON_CODES = {
@@ -34,7 +35,9 @@ def explain_revert(data: bytes) -> tuple[str, str]:
     try:
         if selector == _REASON:
             (reason,) = decode(["string"], arguments)
-            return _REASON_CODES.get(reason, "reverted"), f"the contract reverted: {_printable(reason)}"
+            return _REASON_CODES.get(
+                reason, "reverted"
+            ), f"the contract reverted: {storable_text(reason[:MAX_REASON_CHARS])}"
         if selector == _PANIC:
             (number,) = decode(["uint256"], arguments)
             return "reverted", f"the contract reverted with panic 0x{number:02x}"
@@ -45,11 +48,6 @@ def explain_revert(data: bytes) -> tuple[str, str]:
     if not data:
         return "reverted", "the contract reverted without a reason"
     return "reverted", f"the contract reverted with the unknown error 0x{selector.hex()}"
-
-
-def _printable(reason: str) -> str:
-    """The words of a contract that may be anybody's, cut, and without the NUL that PostgreSQL does not store."""
-    return reason[:MAX_REASON_CHARS].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def explain_error(name: str, **values: object) -> tuple[str, str]:

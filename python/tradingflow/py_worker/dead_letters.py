@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tradingflow.core.errors import Conflict, NotFound
 from tradingflow.core.ids import cycle_partition
+from tradingflow.core.storable import storable_text
 from tradingflow.db.engine import SessionFactory
 from tradingflow.db.failures import passing_told
 from tradingflow.db.models.flow import DeadLetter, Flow
 from tradingflow.db.outbox import OutgoingMessage, enqueue
-from tradingflow.db.storable import storable_text
 from tradingflow.messaging.dead_letters import BuriedMessage
 from tradingflow.messaging.messages import decode_cycle_messages
 from tradingflow.messaging.topology import CYCLES, partition_queue

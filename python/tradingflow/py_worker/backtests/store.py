@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased, defer
 
 from tradingflow.core.errors import Conflict, NotFound, Refused, TooManyRequests
+from tradingflow.core.storable import storable_text
 from tradingflow.db.models import BacktestFile, BacktestJob, User
-from tradingflow.db.storable import storable_text
 
 MAX_OPEN = 5
 MAX_KEPT = 100

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from tradingflow.db.storable import storable_text
+from tradingflow.core.storable import storable_text
 from tradingflow.py_worker.flows.triggers import Trigger
 from tradingflow.py_worker.kit.fields import CycleInterval
 

@@ -11,7 +11,7 @@ from tradingflow.core.clock import Clock
 from tradingflow.core.errors import InvalidInput
 from tradingflow.core.ids import node_task_id
 from tradingflow.core.logging import redact
-from tradingflow.db.storable import storable_text
+from tradingflow.core.storable import storable_text
 from tradingflow.py_worker.kit import (
     Approvals,
     CandleSource,

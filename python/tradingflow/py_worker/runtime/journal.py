@@ -15,7 +15,7 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from tradingflow.core.errors import TradingFlowError
-from tradingflow.db.storable import storable_json, storable_text
+from tradingflow.core.storable import storable_json, storable_text
 from tradingflow.outbound.client import HttpResponse
 from tradingflow.py_worker.runtime.records import JournalText
 

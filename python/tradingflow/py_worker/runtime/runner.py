@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tradingflow.core.errors import InvalidInput, TradingFlowError
 from tradingflow.core.logging import get_logger
+from tradingflow.core.storable import storable_text
 from tradingflow.db.failures import passing_failure
-from tradingflow.db.storable import storable_text
 from tradingflow.py_worker.engine.cycle import Outcome, inputs_of
 from tradingflow.py_worker.engine.graph import GraphNode
 from tradingflow.py_worker.engine.spec import ERROR_HANDLE
