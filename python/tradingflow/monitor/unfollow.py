@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     SQLColumnExpression,
     delete,
@@ -53,7 +52,7 @@ async def unwanted(engine: AsyncEngine, chain_id: int, configured: Collection[st
     What an operator followed is among them, too.
     """
     here = MonitoredContract.chain_id, MonitoredContract.address
-    wanted = (_registered(*here), _told(*here), _vaults(*here))
+    wanted = (_of(table, *here) for table in (UserContract, EventSubscription, Vault))
     query = (
         select(*CONTRACT_FIELDS)
         .where(
@@ -102,14 +101,14 @@ async def _require_endable(
     if address in configured or found.discovered_by is not None:
         by = "CHAINS" if address in configured else f"the factory {found.discovered_by}"
         raise Conflict("still_followed", f"{by} names {address}, which would be followed again")
-    if await connection.scalar(select(_vaults(chain_id, address).exists())):
+    if await connection.scalar(select(_of(Vault, chain_id, address).exists())):
         raise Conflict("is_vault", f"{address} is a user's vault")
     return True
 
 
 async def _take_from_users(connection: AsyncConnection, chain_id: int, address: str, *, users_too: bool) -> None:
     flows = _waiting(chain_id).where(address == _ADDRESS)
-    wanted = (_registered(chain_id, address), flows, _told(chain_id, address))
+    wanted = (_of(UserContract, chain_id, address), flows, _of(EventSubscription, chain_id, address))
     counts = [await connection.scalar(select(func.count()).select_from(each.subquery())) for each in wanted]
     if any(counts) and not users_too:
         registered, waiting, told = counts
@@ -150,22 +149,8 @@ async def _forget_some(engine: AsyncEngine, chain_id: int, address: str) -> int:
         return int((await connection.execute(delete(ContractEvent).where(tuple_(*key).in_(some)))).rowcount)
 
 
-def _registered(chain_id: Number, address: Text) -> Select[Any]:
-    return select(UserContract.id).where(*_at(UserContract, chain_id, address))
-
-
-def _told(chain_id: Number, address: Text) -> Select[Any]:
-    return select(EventSubscription.id).where(*_at(EventSubscription, chain_id, address))
-
-
-def _vaults(chain_id: Number, address: Text) -> Select[Any]:
-    return select(Vault.id).where(*_at(Vault, chain_id, address))
-
-
-def _at(
-    table: type[UserContract | EventSubscription | Vault], chain_id: Number, address: Text
-) -> tuple[ColumnElement[bool], ...]:
-    return table.chain_id == chain_id, table.address == address
+def _of(table: type[UserContract | EventSubscription | Vault], chain_id: Number, address: Text) -> Select[Any]:
+    return select(table.id).where(table.chain_id == chain_id, table.address == address)
 
 
 def _waiting(chain_id: int) -> Select[Any]:
