@@ -136,18 +136,23 @@ def _compiled(expression: str) -> Any:
 def _length_limit(expression: str) -> int:
     """How long a list may be, so that macros, even nested in each other, stay below MAX_TURNS and MAX_COPIES.
 
-    Of lists joined with `n` signs + one of `n + 1` times the length is made; as in `_log_of_bytes_built` the signs
-    count most when the macros share them evenly.
+    Of lists joined with `n` signs + one of `n + 1` times the length is made.
     """
     macros = len(_MACRO.findall(expression))
     if macros == 0:
         return MAX_ELEMENTS
-    layers = macros + 1
     joins = sum(bool(found) for found in _JOIN.findall(expression))
     log_of_length = math.log(MAX_TURNS) / macros
     if _GATHERING.search(expression):
         log_of_length = min(log_of_length, math.log(MAX_COPIES) / (macros + 1))
-    return min(MAX_ELEMENTS, int(math.exp(log_of_length - layers * math.log1p(joins / layers))))
+    return min(MAX_ELEMENTS, int(math.exp(log_of_length - _log_of_growth(joins, macros))))
+
+
+def _log_of_growth(signs: int, macros: int) -> float:
+    """By how much `signs` make a part longer at most: what a macro gives may be joined again, so they count most when
+    they are shared out evenly."""
+    layers = macros + 1
+    return layers * math.log1p(signs / layers)
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,12 @@ class _Source:
 def _log_of_bytes_built(expression: str, values: Mapping[str, Json]) -> float:
     """The logarithm, for it may be any number, of a bound from above.
 
-    What `n` signs + and , join has at most `n + 1` times the bytes of its longest part. What a macro gives may be such
-    a part again, so with `m` macros the signs count most when they are shared out evenly. Each `map` moreover keeps
-    what its body gives once a turn.
+    What `n` signs + and , join has at most `n + 1` times the bytes of its longest part. Each `map` moreover keeps what
+    its body gives once a turn.
     """
     macros, maps = len(_MACRO.findall(expression)), len(_MAP.findall(expression))
     commas = expression.count(",")
-    layers = macros + 1
-    growth = layers * math.log1p((commas + expression.count("+")) / layers)
+    growth = _log_of_growth(commas + expression.count("+"), macros)
     number_bytes = _SHOWN_NUMBER_BYTES if "string" in expression else _VALUE_BYTES
     sources = [_Source(len(expression) + number_bytes, commas + 1, is_named_again=True)]
     for name, value in values.items():
