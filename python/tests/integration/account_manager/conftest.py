@@ -28,6 +28,7 @@ from devstack.vaults import deploy_factory
 from tests.deployed_chain import with_contracts
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.server import create_app
+from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.config import AccountManagerSettings, ChainSettings
 from tradingflow.db.engine import SessionFactory, make_engine, make_session_factory
@@ -186,6 +187,20 @@ def holding() -> Iterator[set[OrmSession]]:
     yield held
     event.remove(OrmSession, "after_begin", begun)
     event.remove(OrmSession, "after_transaction_end", ended)
+
+
+@pytest.fixture
+def held_while_asked(holding: set[OrmSession], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sessions held a connection at each question to a chain."""
+    held: list[int] = []
+    guard = ChainClient.guard
+
+    async def counted(client: ChainClient, request: Any) -> Any:
+        held.append(len(holding))
+        return await guard(client, request)
+
+    monkeypatch.setattr(ChainClient, "guard", counted)
+    return held
 
 
 async def request_nonce(http: httpx.AsyncClient, account: LocalAccount) -> dict[str, str]:

@@ -11,13 +11,11 @@ import httpx
 import pytest
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.orm import Session as OrmSession
 
 from devstack.anvil import CHAIN_ID
 from tests.integration.account_manager.conftest import Session, SignIn, login, request_nonce, sign, wallet
 from tradingflow.account_manager.parts import Parts
 from tradingflow.account_manager.user import service
-from tradingflow.chain.client import ChainClient
 from tradingflow.core.clock import SimulatedClock
 from tradingflow.core.errors import InvariantBroken
 from tradingflow.core.sealing import Sealed
@@ -134,16 +132,8 @@ async def test_unlinking_signs_out_what_the_wallet_had_signed_in(alice: Session,
 
 
 async def test_no_connection_waits_while_the_chain_is_asked_about_a_wallet(
-    alice: Session, holding: set[OrmSession], monkeypatch: pytest.MonkeyPatch
+    alice: Session, held_while_asked: list[int]
 ) -> None:
-    held: list[int] = []
-    guard = ChainClient.guard
-
-    async def counted(client: ChainClient, request: Any) -> Any:
-        held.append(len(holding))
-        return await guard(client, request)
-
-    monkeypatch.setattr(ChainClient, "guard", counted)
     signed = {"signature": sign(wallet(5), "something else")}  # by no key of theirs: they might be contracts
     body = {"address": wallet(4).address, "chain_id": CHAIN_ID}
     signed["message"] = (await alice.post("/users/me/wallets/nonce", body)).json()["message"]
@@ -152,7 +142,7 @@ async def test_no_connection_waits_while_the_chain_is_asked_about_a_wallet(
     signed["message"] = (await alice.post("/users/me/wallets/unlink/nonce", body)).json()["message"]
     refused = await alice.post("/users/me/wallets/unlink", signed | {"address": alice.account.address})
     assert (refused.status_code, refused.json()["error"]) == (401, "invalid_signature")
-    assert held == [0, 0]
+    assert held_while_asked == [0, 0]
 
 
 async def test_the_last_wallet_and_one_that_owns_vaults_stay_linked(alice: Session, sessions: SessionFactory) -> None:
