@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tradingflow.core import tasks
-from tradingflow.core.tasks import end_all, in_groups
+from tradingflow.core.tasks import Shared, end_all, in_groups
 
 
 async def test_a_task_that_lost_its_cancellation_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +60,36 @@ async def test_answers_come_in_order_and_no_more_than_a_group_is_waited_for() ->
 
     assert await in_groups((answer(number) for number in range(8)), 3) == list(range(8))
     assert ended[:3] == [2, 1, 0]
+
+
+async def test_who_asks_for_work_under_way_is_given_its_result_though_another_left() -> None:
+    shared, go, begun = Shared[str, int](), asyncio.Event(), list[int]()
+
+    async def work() -> int:
+        begun.append(1)
+        await go.wait()
+        return len(begun)
+
+    leaving, staying = (asyncio.create_task(shared.result("vault", work)) for _ in range(2))
+    other = asyncio.create_task(shared.result("other", work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await end_all([leaving])
+    go.set()
+    assert (await staying, await other) == (2, 2)
+    assert await shared.result("vault", work) == 3
+
+
+async def test_work_that_failed_is_begun_again_for_who_asks_next() -> None:
+    shared = Shared[str, int]()
+    begun: list[int] = []
+
+    async def work() -> int:
+        begun.append(1)
+        if len(begun) == 1:
+            raise ValueError("first")
+        return 7
+
+    with pytest.raises(ValueError, match="first"):
+        await shared.result("vault", work)
+    assert await shared.result("vault", work) == 7
